@@ -1,0 +1,38 @@
+.DEFAULT_GOAL := help
+.PHONY: help up demo test lint bench chaos clean
+DATA_DIR ?= .nightcrew
+PYTHON := .venv/bin/python
+
+help: ## Show this help
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
+
+up: ## Run the whole crew in this terminal until Ctrl-C
+	@ops/setup.sh run
+	@exec .venv/bin/nightcrew up --data-dir $(DATA_DIR)
+
+demo: ## Count the sample data through real workers, kill one in the middle, print the proof
+	@ops/setup.sh run
+	@exec .venv/bin/nightcrew demo --data-dir $(DATA_DIR)-demo
+
+test: ## Run all tests
+	@ops/setup.sh test
+	$(PYTHON) -m pytest -m "not bench and not chaos"
+
+lint: ## Check format, style, types and architecture
+	@ops/setup.sh test
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+bench: ## Print speed as ratios measured in one run
+	@ops/setup.sh test
+	$(PYTHON) -m tests.benchmarks
+
+chaos: ## Kill everything at random for a while, then check that every count is exact
+	@ops/setup.sh test
+	$(PYTHON) -m pytest -m chaos -s
+
+clean: ## Remove what the targets above have made
+	rm -rf .venv .nightcrew .nightcrew-demo .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
