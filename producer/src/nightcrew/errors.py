@@ -1,0 +1,91 @@
+"""Everything the producer library raises.
+
+NightcrewError
+├── InvalidMessageError      a message or one of its fields is refused        (also ValueError)
+├── InvalidUsageError        a key, context, amount or instant is refused     (also ValueError)
+├── InvalidUrlError          an address that no Redis can be meant by         (also ValueError)
+├── BufferFullError          the counts not yet flushed have reached their bound
+├── ClosedError              the object was closed
+├── EnqueueError             a job could not be handed over; says whether it may run all the same
+├── FlushError               flush() could not hand everything over in time
+├── SpoolError               the spool file cannot be read or written
+└── JobError                 reading a job's state or result failed
+    ├── JobFailedError       the job ended as failed, dead, missed or cancelled
+    └── JobTimeoutError      the job did not end in time                      (also TimeoutError)
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Acceptance = Literal["no", "yes", "unknown"]
+
+
+class NightcrewError(Exception):
+    """Root of all errors of the producer library."""
+
+
+class InvalidMessageError(NightcrewError, ValueError):
+    """A message, its kind or one of its fields is refused; the text says which and why."""
+
+
+class InvalidUsageError(NightcrewError, ValueError):
+    """A key, context, amount or instant of an increment is refused; the text says which and why."""
+
+
+class InvalidUrlError(NightcrewError, ValueError):
+    """The address of the broker is not one of the accepted forms; the text names them."""
+
+
+class BufferFullError(NightcrewError):
+    """The distinct counts waiting in memory have reached their bound, because the broker is away or slow.
+
+    The increment that raised it was not counted; everything before it is kept.
+    """
+
+
+class ClosedError(NightcrewError):
+    """The object was closed and takes nothing more."""
+
+
+class EnqueueError(NightcrewError):
+    """A job could not be handed over within the timeout.
+
+    `accepted` says what happened to it: `no` (it will not run), or `unknown` (the connection broke
+    after it was sent: it may run). Calling `enqueue` again with `job_id=error.job_id` never makes
+    a second job of it; `job_ids` does the same for `enqueue_many`, whose jobs are accepted all or none.
+    """
+
+    def __init__(self, message: str, *, job_id: str, accepted: Acceptance, job_ids: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.job_id = job_id
+        self.accepted = accepted
+        self.job_ids = job_ids or (job_id,)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Survive pickling, which calls the class with `args` alone."""
+        return (_enqueue_error, (self.args[0], self.job_id, self.accepted, self.job_ids))
+
+
+def _enqueue_error(message: str, job_id: str, accepted: Acceptance, job_ids: tuple[str, ...]) -> EnqueueError:
+    return EnqueueError(message, job_id=job_id, accepted=accepted, job_ids=job_ids)
+
+
+class FlushError(NightcrewError):
+    """The counts could not be handed over in time; they are kept and will be tried again."""
+
+
+class SpoolError(NightcrewError):
+    """The spool file cannot be read or written, or belongs to another process."""
+
+
+class JobError(NightcrewError):
+    """A job's state or result cannot be had."""
+
+
+class JobFailedError(JobError):
+    """The job ended without a result: it failed, is dead, was missed or was cancelled."""
+
+
+class JobTimeoutError(JobError, TimeoutError):
+    """The job did not end in the time that the caller gave it."""

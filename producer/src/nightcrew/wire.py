@@ -1,0 +1,64 @@
+"""Names that apps and crew must spell alike: Redis keys, message headers, limits of the usage log.
+
+Standard library only. Each key is built here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+USAGE_META: Final = "nightcrew:usage:meta"
+"""Hash: `epoch` (UUID hex, made with the log; a wiped Redis gets another), `partitions` (count)."""
+
+INTENTS: Final = "nightcrew:intents"
+"""Stream of jobs that apps want run; the ledger takes them in by offset."""
+
+DEAD_LETTERS: Final = "nightcrew:dead-letters"
+"""Stream of messages that no job could read; the ledger takes them in by offset."""
+
+BEAT_HEARTBEAT: Final = "nightcrew:beat:heartbeat"
+"""String: Unix time of beat's last tick; expires by itself."""
+
+HEADER_SCHEMA: Final = "nightcrew_schema"
+HEADER_ENQUEUED_AT: Final = "nightcrew_enqueued_at"
+"""Unix time in seconds as a float. Celery itself writes no time of publication."""
+HEADER_CORRELATION_ID: Final = "nightcrew_correlation_id"
+HEADER_DEDUP_KEY: Final = "nightcrew_dedup_key"
+"""Only where the job has one."""
+
+MAX_KEY_BYTES: Final = 512
+"""Longest key and longest context of a count, in UTF-8 bytes."""
+
+MAX_AMOUNT: Final = 2**53 - 1
+"""Largest amount of one increment: the largest whole number that every JSON reader keeps exact."""
+
+EARLIEST_EVENT_HOUR: Final = 262_968
+"""2000-01-01T00Z in hours since the epoch. Anything older comes from a clock that was never set."""
+
+MAX_FUTURE_HOURS: Final = 24
+"""How far an event may lie ahead of the moment at which it is logged."""
+
+
+def usage_stream(partition: int) -> str:
+    """Stream of a partition of the usage log."""
+    return f"nightcrew:usage:{partition}"
+
+
+def usage_segments(partition: int) -> str:
+    """Stream of compacted stretches of that log, all older than its first raw entry."""
+    return f"nightcrew:usage:{partition}:segments"
+
+
+def usage_bell(partition: int) -> str:
+    """Flag: a doorbell for this partition is outstanding."""
+    return f"nightcrew:usage:{partition}:bell"
+
+
+def usage_producer(producer_id: str) -> str:
+    """Sequence number of the last flush that the log took from this producer."""
+    return f"nightcrew:usage:producer:{producer_id}"
+
+
+def job_mirror(job_id: str) -> str:
+    """Hash that mirrors a job's row for apps, which have no database: see `nightcrew.jobs`."""
+    return f"nightcrew:job:{job_id}"
