@@ -1,0 +1,1 @@
+"""Tests of the timetable and its slot arithmetic."""
