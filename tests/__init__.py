@@ -1,0 +1,1 @@
+"""Tests of the whole house: unit (no I/O), integration (real servers), architecture (what imports cannot say)."""

@@ -1,0 +1,1 @@
+"""Tests against real Redis, SQLite and PostgreSQL servers that they start themselves."""

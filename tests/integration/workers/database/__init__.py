@@ -1,0 +1,1 @@
+"""Engines and migrations, on both databases."""

