@@ -1,0 +1,98 @@
+"""Housekeeping of the log: merge what is old, forget what is proven, speak up when neither is enough."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, Protocol
+
+from tasks.usage.compaction import compact, compaction_end, decode_segment, join, may_join
+from tasks.usage.entries import BEGINNING, logged_ms
+from tasks.usage.position import Incident
+from tasks.usage.trimming import LogSize, TrimDecision, decide_trim
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from tasks.runtime import UsageOptions
+    from tasks.usage.compaction import Segment
+    from tasks.usage.merging import RawEntry
+    from tasks.usage.position import Position
+
+# Segments are rewritten when they grow: waiting for an hour's worth keeps that to 24 times a day.
+_COMPACT_EVERY: Final = timedelta(hours=1)
+_SEGMENT_ENTRIES: Final = 1_000
+
+
+class KeptLog(Protocol):
+    """The log, as housekeeping needs it. Every method raises TransientError while Redis is away."""
+
+    def first_id(self, partition: int) -> str | None: ...  # noqa: D102
+    def memory_bytes(self, partition: int) -> int: ...  # noqa: D102
+    def forget(self, partition: int, upto: str) -> None: ...  # noqa: D102
+    def read_raw(self, partition: int, *, after: str, upto: str, count: int) -> Sequence[RawEntry]: ...  # noqa: D102
+    def last_segment(self, partition: int) -> RawEntry | None: ...  # noqa: D102
+    def replace_by_segment(self, partition: int, segment: Segment, *, instead_of: str | None) -> None: ...  # noqa: D102
+
+
+class IncidentBook(Protocol):
+    """Where incidents are kept. Raises TransientError while the database is away."""
+
+    def report(self, partition: int, incident: Incident, now: datetime) -> None: ...  # noqa: D102
+
+
+def keep_house(
+    log: KeptLog, book: IncidentBook, options: UsageOptions, *, partition: int, position: Position, now: datetime
+) -> TrimDecision:
+    """Compact and trim one partition; safe at any moment, whoever else reads, writes or drains.
+
+    Raises:
+        TransientError: Redis or the database is away.
+    """
+    compact_log(log, options, partition=partition, position=position, now=now)
+    size = LogSize(
+        first_id=log.first_id(partition),
+        memory_bytes=log.memory_bytes(partition),
+        applied_id=position.last_id,
+        proven_id=position.proven_id,
+    )
+    decision = decide_trim(size, cap_bytes=options.log_cap_bytes)
+    if decision.incident is not None:
+        # Told before it is done: a restore that will not be exact must never come as a surprise.
+        book.report(partition, Incident(kind=decision.incident, detail=decision.reason), now)
+    if decision.upto is not None:
+        log.forget(partition, decision.upto)
+    return decision
+
+
+def compact_log(log: KeptLog, options: UsageOptions, *, partition: int, position: Position, now: datetime) -> int:
+    """Merge old entries into segments; give the number of entries merged.
+
+    Raises:
+        TransientError: Redis is away.
+    """
+    boundaries = [position.proven_id] if position.proven_id is not None else []
+    newest_ms = int((now - options.compact_after).timestamp() * 1000)
+    last = log.last_segment(partition)
+    older = decode_segment(*last) if last is not None else None
+    merged = 0
+    while True:
+        after = older.last_id if older is not None else BEGINNING
+        upto = compaction_end(applied_id=position.last_id, boundaries=boundaries, after=after, not_after_ms=newest_ms)
+        raw = log.read_raw(partition, after=after, upto=upto, count=_SEGMENT_ENTRIES)
+        if not _worth_merging(raw, newest_ms, merged):
+            return merged
+        segment = compact(raw)
+        instead_of = None
+        if older is not None and may_join(older, segment, boundaries):
+            instead_of, segment = older.last_id, join(older, segment)
+        log.replace_by_segment(partition, segment, instead_of=instead_of)
+        older = segment
+        merged += len(raw)
+
+
+def _worth_merging(raw: Sequence[RawEntry], newest_ms: int, merged: int) -> bool:
+    if len(raw) < 2:  # noqa: PLR2004  a single entry is as small as it gets
+        return False
+    overdue_ms = newest_ms - int(_COMPACT_EVERY.total_seconds() * 1000)
+    return merged > 0 or logged_ms(raw[0][0]) < overdue_ms

@@ -1,0 +1,23 @@
+"""The usage slice at the edge of Celery."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nightcrew.messages import DrainUsage
+from tasks.job import doorbell
+from tasks.usage.operations import drain_partition, keep_partition, partitions
+
+if TYPE_CHECKING:
+    from tasks.runtime import Runtime
+
+
+@doorbell(DrainUsage)
+def drain_usage(message: DrainUsage, runtime: Runtime) -> None:
+    """Drain one partition; as the timetable's safety net, every partition, and keep house after it."""
+    if message.partition is not None:
+        drain_partition(runtime, message.partition)
+        return
+    for partition in partitions(runtime):
+        drain_partition(runtime, partition)
+        keep_partition(runtime, partition)
