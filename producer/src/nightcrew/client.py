@@ -1,0 +1,217 @@
+"""`Nightcrew`: what an app holds. One per process is enough; it connects at first use."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Self
+
+from nightcrew import _processes, _redis
+from nightcrew._intake import Intake, check_dedup_key, check_job_id
+from nightcrew._mirror import Mirror
+from nightcrew._publisher import Outgoing, Publisher
+from nightcrew._usage_log import UsageLog
+from nightcrew._uuid7 import uuid7
+from nightcrew.errors import ClosedError, EnqueueError, FlushError
+from nightcrew.jobs import JobHandle
+from nightcrew.messages.usage import DrainUsage
+from nightcrew.usage import UsageCounter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    from nightcrew._batch import Batch
+    from nightcrew.messages import Message
+
+_log = logging.getLogger("nightcrew")
+
+
+class Nightcrew:
+    """The crew as an app sees it. Safe for threads and forks; never touches the app's own Celery.
+
+    `url`: `redis://`, `rediss://` or `unix://`. `timeout_s` bounds every call that talks to Redis
+    (looking up a host name aside). `flush_interval_s`: how long counts wait in memory. `max_pending`:
+    distinct counts kept while Redis is away. `spool`: a directory in which counts wait instead, so that
+    not even `kill -9` loses one; slower, see the README. `correlation_id`: gives the id of what the app is
+    doing (a request, say), which then stands in the logs of the crew; by default each job has its own.
+
+    Raises:
+        InvalidUrlError: the address is none of these.
+        SpoolError: the spool cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_s: float = 5.0,
+        flush_interval_s: float = 1.0,
+        max_pending: int = 200_000,
+        spool: Path | None = None,
+        correlation_id: Callable[[], str] | None = None,
+    ) -> None:
+        _redis.kombu_url(url)  # a wrong address is told where it is written, not where it is first used
+        _check_positive(timeout_s=timeout_s, flush_interval_s=flush_interval_s, max_pending=max_pending)
+        self._url = url
+        self._timeout_s = timeout_s
+        self._correlation_id = correlation_id
+        self._closed = False
+        self._begin()
+        self.usage = UsageCounter(
+            self._append,
+            flush_interval_s=flush_interval_s,
+            timeout_s=timeout_s,
+            max_pending=max_pending,
+            spool=spool,
+            started=lambda: _processes.call_at_child_exit(self._close_at_exit),
+        )
+        _processes.reset_in_children(self)
+        _processes.call_at_exit(self._close_at_exit)
+
+    def __repr__(self) -> str:
+        return f"Nightcrew({_redis.mask_url(self._url)!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def enqueue(
+        self,
+        message: Message,
+        *,
+        dedup_key: str | None = None,
+        job_id: str | None = None,
+        correlation_id: str | None = None,
+    ) -> JobHandle:
+        """Hand a job over; it is durable when this returns.
+
+        Of jobs of one kind with the same `dedup_key` only the first is run. `job_id` is given when a call
+        is repeated, see `EnqueueError`.
+
+        Raises:
+            InvalidMessageError: the message cannot be sent as it is.
+            EnqueueError: it could not be handed over within `timeout_s`; says whether it may run all the same.
+            ClosedError: this object was closed.
+        """
+        self._check_open()
+        item = self._outgoing(message, dedup_key=dedup_key, job_id=job_id, correlation_id=correlation_id)
+        self._intake().submit([item])
+        return JobHandle(item.job_id, message.kind, self._read_mirror)
+
+    def enqueue_many(
+        self,
+        messages: Sequence[Message],
+        *,
+        job_ids: Sequence[str] | None = None,
+        correlation_id: str | None = None,
+    ) -> list[JobHandle]:
+        """Hand many jobs over in a few round trips: all of them, or none. Raises as `enqueue` does."""
+        self._check_open()
+        ids: Sequence[str | None] = [None] * len(messages) if job_ids is None else job_ids
+        items = [
+            self._outgoing(message, dedup_key=None, job_id=job_id, correlation_id=correlation_id)
+            for message, job_id in zip(messages, ids, strict=True)
+        ]
+        if items:
+            self._intake().submit(items)
+        return [JobHandle(item.job_id, item.message.kind, self._read_mirror) for item in items]
+
+    def job(self, job_id: str) -> JobHandle:
+        """Give the handle of a job that was handed over earlier or elsewhere."""
+        return JobHandle(check_job_id(job_id), None, self._read_mirror)
+
+    def close(self) -> None:
+        """Flush the counts and give everything back; a second call does nothing.
+
+        Raises:
+            FlushError: Redis did not take all counts in time.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        _processes.forget_at_exit(self._close_at_exit)
+        try:
+            self.usage.close()
+        finally:
+            self._publisher.close()
+            for closable in (self._made_intake, self._log, self._mirror):
+                if closable is not None:
+                    closable.close()
+
+    def after_fork_in_child(self) -> None:
+        """Connect anew: the sockets belong to the parent."""
+        _processes.keep_inherited(self._publisher, self._made_intake, self._log, self._mirror)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._publisher = Publisher(self._url, self._timeout_s)
+        self._made_intake: Intake | None = None
+        self._log: UsageLog | None = None
+        self._mirror: Mirror | None = None
+
+    def _intake(self) -> Intake:
+        if self._made_intake is None:  # two threads may both make one; either works, and one is dropped unused
+            self._made_intake = Intake(self._url, self._timeout_s, self._publisher)
+        return self._made_intake
+
+    def _outgoing(
+        self, message: Message, *, dedup_key: str | None, job_id: str | None, correlation_id: str | None
+    ) -> Outgoing:
+        checked_id = str(uuid7()) if job_id is None else check_job_id(job_id)
+        if correlation_id is None:
+            correlation_id = checked_id if self._correlation_id is None else self._correlation_id()
+        return Outgoing(
+            message=message,
+            job_id=checked_id,
+            correlation_id=correlation_id,
+            enqueued_at=datetime.now(UTC),
+            dedup_key=check_dedup_key(dedup_key),
+        )
+
+    def _append(self, batch: Batch) -> None:
+        """Hand one batch to the log, from the flusher's thread, and ring the bells that were silent."""
+        if self._log is None:
+            self._log = UsageLog(_redis.connect(self._url, self._timeout_s))
+        for partition in self._log.append(batch):
+            self._ring(partition)
+
+    def _ring(self, partition: int) -> None:
+        job_id = str(uuid7())
+        try:
+            self._publisher.publish(
+                DrainUsage(partition=partition),
+                job_id=job_id,
+                correlation_id=job_id,
+                enqueued_at=datetime.now(UTC),
+            )
+        except EnqueueError as error:
+            # Harmless: the counts are in the log, and the crew's timetable drains it each minute in any case.
+            _log.debug("the doorbell of partition %d could not be rung: %s", partition, error)
+
+    def _read_mirror(self, job_id: str) -> Mapping[str, str]:
+        if self._mirror is None:
+            self._mirror = Mirror(self._url, self._timeout_s)
+        return self._mirror.read(job_id)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError("this Nightcrew was closed: nothing more can be handed over with it")
+
+    def _close_at_exit(self) -> None:
+        try:
+            self.close()
+        except FlushError as error:
+            _log.warning("usage counts were left at exit; only a spool keeps them: %s", error)
+
+
+def _check_positive(**numbers: float) -> None:
+    for name, number in numbers.items():
+        if not number > 0:
+            msg = f"{name} must be positive, not {number!r}"
+            raise ValueError(msg)

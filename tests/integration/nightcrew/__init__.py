@@ -1,0 +1,1 @@
+"""The producer library against a real Redis."""

@@ -1,0 +1,1 @@
+"""The producer library without a server."""
