@@ -7,6 +7,7 @@ Celery delivers, the ledger decides: a message is only a hint that a run may be 
 work on it (a claim, with a lease that ends and a fence that grows) and what came of it.
 
 Reading order: `states.py` (what may happen to a run, and why), `retries.py`, `runs.py` (the values), `intents.py` and
-`dead_letters.py` (what comes over the wire), `slots.py`, `store/` (SQL and Redis), `lease.py`, `reconciliation.py`,
-`jobs.py`, `operations.py` (what an operator does). `tasks/job.py` above runs the jobs of all slices by these rules.
+`dead_letters.py` (what comes over the wire), `slots.py`, `store/` (SQL and Redis), `lease.py`, `firing.py`,
+`reconciliation.py`, `jobs.py`, `operations.py` (what an operator does). `tasks/job.py` above runs the jobs of all
+slices by these rules.
 """

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from nightcrew.messages import DrainUsage
 from tasks.job import doorbell
-from tasks.usage.operations import drain_partition, keep_partition, partitions
+from tasks.usage.operations import announce_partitions, drain_partition, keep_partition, partitions
 
 if TYPE_CHECKING:
     from tasks.runtime import Runtime
@@ -18,6 +18,7 @@ def drain_usage(message: DrainUsage, runtime: Runtime) -> None:
     if message.partition is not None:
         drain_partition(runtime, message.partition)
         return
+    announce_partitions(runtime)
     for partition in partitions(runtime):
         drain_partition(runtime, partition)
         keep_partition(runtime, partition)

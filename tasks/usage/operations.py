@@ -58,6 +58,15 @@ def drain_partition(runtime: Runtime, partition: int) -> DrainReport:
     return report
 
 
+def announce_partitions(runtime: Runtime) -> None:
+    """Tell the producers how many partitions there are, and begin the log if there is none.
+
+    Raises:
+        TransientError: the broker is away.
+    """
+    RedisUsageLog(runtime.redis).publish_partitions(runtime.usage.partitions)
+
+
 def drain_all(runtime: Runtime) -> list[DrainReport]:
     """Drain every partition that may hold entries."""
     return [drain_partition(runtime, partition) for partition in partitions(runtime)]

@@ -1,0 +1,11 @@
+-- Mirror of a run: write its state for apps, unless a later one is there already.
+-- Two workers may commit one after the other and arrive here the other way round.
+-- KEYS[1] hash of the job. ARGV[1] revision of the run, ARGV[2] time to live in seconds, then field, value, …
+local known = tonumber(redis.call('HGET', KEYS[1], 'revision') or '0')
+if tonumber(ARGV[1]) < known then
+  return 0
+end
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], 'revision', ARGV[1], unpack(ARGV, 3))
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+return 1

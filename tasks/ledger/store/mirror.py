@@ -1,0 +1,83 @@
+"""The mirror: the state of each run as a hash in Redis, for apps, which have no database.
+
+Written after each commit. A write that got lost is made up by the reconciler, which keeps the instant up to which the
+mirror is complete beside the mirror itself: wiped or rolled back, both go together.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from nightcrew import wire
+from tasks.ledger.store.failures import broker_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import timedelta
+
+    from redis import Redis
+
+    from tasks.ledger.runs import Run, WantedRun
+
+COMPLETE_UNTIL_KEY: Final = "nightcrew:ledger:mirrored-until"
+
+_SCRIPT: Final = Path(__file__).with_name("mirror.lua").read_text(encoding="utf-8")
+
+
+def write(redis: Redis, runs: Iterable[Run], *, ttl: timedelta) -> int:
+    """Mirror runs as they stand; one that is mirrored in a later state already is left alone."""
+    count = 0
+    with broker_errors(), redis.pipeline(transaction=False) as pipe:
+        script = redis.register_script(_SCRIPT)
+        for run in runs:
+            _write(pipe, script, run.id, run.revision, _fields(run), ttl=ttl)
+            count += 1
+        pipe.execute()
+    return count
+
+
+def write_duplicate(redis: Redis, wanted: WantedRun, *, reason: str, now: datetime, ttl: timedelta) -> None:
+    """Tell whoever waits for a run that there is none, because another one holds its dedup key."""
+    fields = {"state": "cancelled", "kind": wanted.kind, "attempt": "0", "error": reason, "updated_at": _unix(now)}
+    with broker_errors(), redis.pipeline(transaction=False) as pipe:
+        _write(pipe, redis.register_script(_SCRIPT), wanted.id, 1, fields, ttl=ttl)
+        pipe.execute()
+
+
+def complete_until(redis: Redis) -> datetime | None:
+    """Give the instant up to which every change is mirrored; None when that is not known."""
+    with broker_errors():
+        stored = cast("bytes | None", redis.get(COMPLETE_UNTIL_KEY))
+    return None if stored is None else datetime.fromtimestamp(float(stored), UTC)
+
+
+def set_complete_until(redis: Redis, instant: datetime) -> None:
+    """Note the instant up to which every change is mirrored."""
+    with broker_errors():
+        redis.set(COMPLETE_UNTIL_KEY, _unix(instant))
+
+
+def _write(pipe: Any, script: Any, run_id: str, revision: int, fields: dict[str, str], *, ttl: timedelta) -> None:
+    flat = [text for pair in fields.items() for text in pair]
+    script(keys=[wire.job_mirror(run_id)], args=[revision, round(ttl.total_seconds()), *flat], client=pipe)
+
+
+def _fields(run: Run) -> dict[str, str]:
+    fields = {
+        "state": str(run.state),
+        "kind": run.kind,
+        "attempt": str(run.attempt),
+        "progress": None if run.progress is None else str(run.progress),
+        "progress_text": run.progress_text,
+        "result": json.dumps(run.result) if run.state == "succeeded" else None,
+        "error": run.error,
+        "updated_at": _unix(run.updated_at),
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _unix(instant: datetime) -> str:
+    return repr(instant.timestamp())
