@@ -1,0 +1,1 @@
+"""The crew as a person meets it: the command, real workers, real servers."""

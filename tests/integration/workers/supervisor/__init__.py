@@ -1,0 +1,1 @@
+"""Tests of the supervisor with real processes, servers and files."""

@@ -1,0 +1,1 @@
+"""The command: verbs, output, errors."""

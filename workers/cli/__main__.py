@@ -1,0 +1,5 @@
+"""`python -m workers.cli`, for where the console script is not on the PATH."""
+
+from workers.cli import main
+
+main()
