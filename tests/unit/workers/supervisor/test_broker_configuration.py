@@ -23,7 +23,8 @@ def test_quoting_keeps_every_byte(value: bytes) -> None:
 
 def test_a_path_with_spaces_and_quotes_stays_one_argument() -> None:
     """An odd directory cannot smuggle a second argument into the line."""
-    text = render_configuration(directory=Path('/a "b" c'), socket=Path("/s/broker.sock")).decode()
+    directory = Path('/a "b" c')
+    text = render_configuration(directory=directory, socket=Path("/s/broker.sock"), appendfsync="always").decode()
     line = next(line for line in text.splitlines() if line.startswith("dir "))
     assert line == r'dir "/a \x22b\x22 c"'
 
@@ -31,12 +32,12 @@ def test_a_path_with_spaces_and_quotes_stays_one_argument() -> None:
 def test_a_path_that_is_not_utf8_is_kept() -> None:
     """The bytes of a path reach the server as they are."""
     path = Path(os.fsdecode(b"/d\xff"))
-    assert rb'dir "/d\xff"' in render_configuration(directory=path, socket=Path("/s"))
+    assert rb'dir "/d\xff"' in render_configuration(directory=path, socket=Path("/s"), appendfsync="always")
 
 
 def test_nothing_is_evicted_and_everything_is_written_down() -> None:
     """The options that make a Redis a broker are there."""
-    text = render_configuration(directory=Path("/d"), socket=Path("/s")).decode()
+    text = render_configuration(directory=Path("/d"), socket=Path("/s"), appendfsync="everysec").decode()
     options = dict(shlex.split(line) for line in text.splitlines())
     assert options["maxmemory-policy"] == "noeviction"
     assert options["appendonly"] == "yes"
