@@ -123,9 +123,14 @@ def run_job(definition: Definition, delivery: Delivery, runtime: Runtime) -> Out
         return _to_dead_letters(definition, delivery, runtime, reason=str(error))
     bound = {"correlation_id": wanted.correlation_id, "job_id": wanted.id, "kind": wanted.kind}
     with structlog.contextvars.bound_contextvars(**bound):
-        if definition.row_optional and not queries.exists(runtime.engine, wanted.id):
+        if definition.row_optional and not _has_run(delivery, wanted.id, runtime):
             return _ring(definition, delivery, message, runtime)
         return _claim_and_run(definition, wanted, message, runtime)
+
+
+def _has_run(delivery: Delivery, job_id: str, runtime: Runtime) -> bool:
+    """Tell whether the ledger owes a doorbell an outcome; it may not have taken the intent in yet."""
+    return bool(delivery.headers.get(wire.HEADER_INTENT)) or queries.exists(runtime.engine, job_id)
 
 
 _definitions: dict[str, Definition] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy import Engine
+    from structlog.typing import EventDict
 
     from tasks.runtime import Runtime
     from workers.supervisor.crew_file import CrewRecord
@@ -95,6 +97,7 @@ class CrewContext:
         """Make a runtime for a crew of which nothing needs to be there yet; the caller closes it."""
         from workers.lifecycle import build_runtime
 
+        _log_to_stderr()
         name = f"cli-{os.getpid()}@{socket.gethostname()}"
         return build_runtime(self.settings, broker_url=broker_url, worker_name=name)
 
@@ -173,6 +176,30 @@ def open_crew(data_dir: Path | None) -> Iterator[CrewContext]:
         yield crew
     finally:
         crew.close()
+
+
+def _log_to_stderr() -> None:
+    """Keep what jobs log off the results of a verb; a person needs to see warnings only."""
+    import structlog
+
+    structlog.configure(
+        processors=[
+            _drop_details,
+            structlog.processors.add_log_level,
+            structlog.processors.format_exc_info,
+            structlog.processors.KeyValueRenderer(key_order=["level", "event"]),
+        ],
+        # Looked up at each line: a standard error that was replaced meanwhile is the one to write to.
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+    )
+
+
+def _drop_details(_logger: object, method: str, event: EventDict) -> EventDict:
+    from structlog import DropEvent
+
+    if method in {"debug", "info"}:
+        raise DropEvent
+    return event
 
 
 def _is_alive(pid: int) -> bool:

@@ -91,7 +91,7 @@ def _root(
         False, "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
     ),
 ) -> None:
-    """Nightcrew: background work that is counted exactly, never skipped in silence, and backed up with proof.
+    """Nightcrew: background work that is counted exactly and never skipped in silence.
 
     Every verb takes --data-dir DIR (or NIGHTCREW_DATA_DIR) and --json.
 

@@ -36,7 +36,7 @@ _OPTIONS: Final = {
     "FLOWER_MAX_TASKS": "10000",
     "FLOWER_PURGE_OFFLINE_WORKERS": "600",  # seconds
     "FLOWER_NATURAL_TIME": "true",
-    "FLOWER_TASKS_COLUMNS": "name,state,kwargs,result,routing_key,received,started,runtime,worker,retries",
+    "FLOWER_TASKS_COLUMNS": "name,state,kwargs,result,received,started,runtime,worker,retries",
 }
 
 

@@ -34,6 +34,7 @@ class Outgoing:
     correlation_id: str
     enqueued_at: datetime
     dedup_key: str | None = None
+    has_intent: bool = False
 
 
 class Publisher:
@@ -172,13 +173,15 @@ class Publisher:
 
 
 def _headers(item: Outgoing) -> dict[str, Any]:
-    headers = {
+    headers: dict[str, Any] = {
         wire.HEADER_SCHEMA: SCHEMA_VERSION,
         wire.HEADER_ENQUEUED_AT: item.enqueued_at.timestamp(),
         wire.HEADER_CORRELATION_ID: item.correlation_id,
     }
     if item.dedup_key is not None:
         headers[wire.HEADER_DEDUP_KEY] = item.dedup_key
+    if item.has_intent:
+        headers[wire.HEADER_INTENT] = True
     return headers
 
 

@@ -172,6 +172,7 @@ class Nightcrew:
             correlation_id=correlation_id,
             enqueued_at=datetime.now(UTC),
             dedup_key=check_dedup_key(dedup_key),
+            has_intent=True,
         )
 
     def _append(self, batch: Batch) -> None:

@@ -25,6 +25,8 @@ HEADER_ENQUEUED_AT: Final = "nightcrew_enqueued_at"
 HEADER_CORRELATION_ID: Final = "nightcrew_correlation_id"
 HEADER_DEDUP_KEY: Final = "nightcrew_dedup_key"
 """Only where the job has one."""
+HEADER_INTENT: Final = "nightcrew_intent"
+"""True where the job stands in `INTENTS` as well, so that the ledger owes it an outcome; a bare doorbell does not."""
 
 MAX_KEY_BYTES: Final = 512
 """Longest key and longest context of a count, in UTF-8 bytes."""

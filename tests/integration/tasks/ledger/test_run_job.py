@@ -253,6 +253,14 @@ def test_doorbell_with_a_run_ends_it(quick_bench: Bench) -> None:
     assert bench.run().result == {"drained": 3}
 
 
+def test_doorbell_of_an_app_has_its_outcome_before_its_intent_is_taken_in(quick_bench: Bench) -> None:
+    """Whoever enqueued a doorbell and waits for it need not wait for the reconciler."""
+    bench = quick_bench
+    verdict = bench.deliver(lambda *_: {"drained": 3}, row_optional=True, headers={wire.HEADER_INTENT: True}).verdict
+    assert verdict == "succeeded"
+    assert bench.run().result == {"drained": 3}
+
+
 def test_doorbell_in_trouble_waits_for_the_next(quick_bench: Bench) -> None:
     """A transient error of a doorbell is over with it; a permanent one becomes a dead letter."""
     assert quick_bench.deliver(fail_for_now, row_optional=True).verdict == "postponed"

@@ -1,4 +1,4 @@
-"""`nightcrew config`."""
+"""`nightcrew config` shows and checks the settings."""
 
 from __future__ import annotations
 

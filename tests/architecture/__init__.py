@@ -1,0 +1,1 @@
+"""Tests of the shape of the code: what a reviewer would otherwise have to remember."""

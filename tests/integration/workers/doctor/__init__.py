@@ -1,0 +1,1 @@
+"""The doctor and real things that are wrong."""

@@ -1,0 +1,133 @@
+"""What a worker process makes when it starts and gives back when it ends.
+
+Each process that runs jobs gets a `Runtime` of its own: engine, Redis, publisher, timetable. Nothing in it connects
+before its first use, so the parent of forked children may have one too and hands down no open socket.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+from celery import signals
+
+from nightcrew import _redis
+from schedules.timetable import TIMETABLE
+from tasks import runtime as runtimes
+from tasks.errors import TransientError
+from tasks.runtime import Runtime
+from tasks.usage.operations import ring
+from workers.database import create_engine
+from workers.publisher import CrewPublisher
+from workers.reconcile_timer import ReconcileTimer
+from workers.supervisor.notify import tell_ready
+
+if TYPE_CHECKING:
+    from workers.celery_config import WorkerKind
+    from workers.settings import Settings
+
+BROKER_TIMEOUT_S: Final = 10.0
+"""For what jobs say to Redis themselves: as long as the sockets of the transport wait."""
+
+_log = structlog.get_logger(__name__)
+
+
+def build_runtime(settings: Settings, *, broker_url: str, worker_name: str) -> Runtime:
+    """Make what the jobs of this process are handed; nothing connects before its first use."""
+    engine = create_engine(
+        settings.database_url,
+        busy_timeout_s=settings.database.busy_timeout_s,
+        statement_timeout_s=settings.database.statement_timeout_s,
+    )
+    return Runtime(
+        engine=engine,
+        redis=_redis.connect(broker_url, BROKER_TIMEOUT_S),
+        publisher=CrewPublisher(broker_url, timeout_s=BROKER_TIMEOUT_S),
+        timetable=TIMETABLE,
+        worker_name=worker_name,
+        usage=settings.usage.options(),
+        ledger=settings.ledger.options(),
+    )
+
+
+def close_runtime(runtime: Runtime) -> None:
+    """Give back every connection of a runtime."""
+    runtime.engine.dispose()
+    runtime.redis.close()
+    if isinstance(runtime.publisher, CrewPublisher):
+        runtime.publisher.close()
+
+
+@dataclass(kw_only=True)
+class Lifecycle:
+    """Ties the runtime to the signals of Celery.
+
+    With threads the worker itself runs the jobs (`worker_init` to `worker_shutdown`), with processes its children do
+    (`worker_process_init` to `worker_process_shutdown`).
+    """
+
+    settings: Settings
+    broker_url: str
+    worker_kind: WorkerKind | None
+    _worker_name: str = ""
+    _timer: ReconcileTimer | None = field(default=None, init=False)
+
+    def connect(self) -> None:
+        """Hear the signals; Celery holds receivers weakly unless told not to."""
+        signals.worker_init.connect(self._begin_worker, weak=False)
+        signals.worker_process_init.connect(self._begin_child, weak=False)
+        signals.worker_ready.connect(self._note_ready, weak=False)
+        signals.worker_process_shutdown.connect(self._end, weak=False)
+        signals.worker_shutdown.connect(self._end, weak=False)
+        signals.beat_init.connect(_tell_ready, weak=False)
+
+    def _begin_worker(self, sender: Any, **_: Any) -> None:
+        self._worker_name = sender.hostname
+        self._begin()
+
+    def _begin_child(self, **_: Any) -> None:
+        self._begin()
+        self._start_timer()
+
+    def _begin(self) -> None:
+        try:
+            runtimes.install(build_runtime(self.settings, broker_url=self.broker_url, worker_name=self._worker_name))
+        except Exception as error:
+            # Celery logs what a receiver raises and goes on: without a runtime there is nothing to go on to.
+            _log.exception("worker.start_failed")
+            raise SystemExit(1) from error
+
+    def _note_ready(self, sender: Any, **_: Any) -> None:
+        # Children have started timers of their own; the parent runs no job.
+        if not type(sender.pool).__module__.endswith("prefork"):
+            self._start_timer()
+        if self.worker_kind == "usage":
+            _ask_for_drain(runtimes.current())
+        _tell_ready()
+
+    def _start_timer(self) -> None:
+        if self.worker_kind == "ledger" and self._timer is None:
+            self._timer = ReconcileTimer(runtimes.current())
+            self._timer.start()
+
+    def _end(self, **_: Any) -> None:
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer = None
+        with suppress(LookupError):
+            close_runtime(runtimes.current())
+        runtimes.uninstall()
+
+
+def _ask_for_drain(runtime: Runtime) -> None:
+    """Have everything drained that was logged while no worker listened: its doorbells may have died with the last."""
+    try:
+        ring(runtime)
+    except TransientError as error:
+        _log.warning("worker.drain_postponed", reason=str(error))  # until the timetable's, within a minute
+
+
+def _tell_ready(**_: Any) -> None:
+    tell_ready()
