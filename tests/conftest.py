@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
@@ -33,12 +33,32 @@ def pytest_configure() -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail the session when a process is left."""
-    if found := end_leftovers():
-        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-        if reporter is not None:
-            reporter.write_line("")
-            reporter.write_line("processes left behind by the tests (killed now):\n  " + "\n  ".join(found), red=True)
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    config = session.config
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        found = _left_by_workers  # the children of this process are pytest's own workers, which look for themselves
+    else:
+        found = end_leftovers()
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["leftovers"] = found
+    elif found:
+        _tell_leftovers(session, found)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Hear of what the tests of a worker have left: its own exit status does not reach the session's."""
+    _left_by_workers.extend(getattr(node, "workeroutput", {}).get("leftovers", []))
+
+
+_left_by_workers: list[str] = []
+
+
+def _tell_leftovers(session: pytest.Session, found: list[str]) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None:
+        reporter.write_line("")
+        reporter.write_line("processes left behind by the tests (killed now):\n  " + "\n  ".join(found), red=True)
+    session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session")

@@ -32,10 +32,6 @@ worker_state: Any = untyped_state
 _log = structlog.get_logger(__name__)
 
 
-class PoolRefusedError(Exception):
-    """The pool took no job: that is no fault of the message."""
-
-
 class CrewConsumer(Consumer):
     """The consumer of the crew's workers."""
 
@@ -43,15 +39,6 @@ class CrewConsumer(Consumer):
     pool: Any
     controller: Any
     task_consumer: Any
-
-    def __init__(self, on_task_request: Callable[[Any], None], **options: Any) -> None:
-        def hand_to_pool(request: Any) -> None:
-            try:
-                on_task_request(request)
-            except Exception as error:
-                raise PoolRefusedError(str(error)) from error
-
-        super().__init__(hand_to_pool, **options)
 
     def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], None]:
         """Guard what Celery does with a message; lost connections stay Celery's business."""
@@ -65,14 +52,13 @@ class CrewConsumer(Consumer):
                 return
             try:
                 receive(message)
-            except PoolRefusedError:
-                # A worker whose pool is broken is of no use; its successor gets the message.
-                message.requeue()
-                raise
             except lost:
                 raise
             except Exception as error:  # noqa: BLE001  whatever a message makes Celery raise is about the message
-                self._bury(message, f"{type(error).__name__}: {error}")
+                if self._is_stopping():  # unless the pool was closed meanwhile
+                    message.requeue()
+                else:
+                    self._bury(message, f"{type(error).__name__}: {error}")
 
         return receive_guarded
 
@@ -88,7 +74,7 @@ class CrewConsumer(Consumer):
             # An orderly end is under way: the main thread waits for the pool and for nothing else.
             self._end_with_threads()
         else:
-            # The main thread may be in the middle of a command to Redis, or hold a lock of the pool: `terminate` follows
+            # The main thread may be amid a command to Redis, or hold a lock of the pool. `terminate` follows
             # when it does not. Until then Celery stops the pool, which is to be one that nobody works in.
             self.pool.executor = ThreadPoolExecutor(max_workers=1)
 

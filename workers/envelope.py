@@ -151,12 +151,19 @@ def _check_headers(headers: dict[str, Any], *, now: datetime) -> None:
             # Celery would take it for an attribute of the request, and some of those are its own methods.
             msg = f"header {name!r:.80} is not one that a message may bring"
             raise MalformedEnvelopeError(msg)
-    if any(limit is not None for limit in headers.get("timelimit") or ()):
-        raise MalformedEnvelopeError("header timelimit is set: time limits belong to the job, not to its messages")
-    if headers.get("retries", 0) < 0:
-        raise MalformedEnvelopeError("header retries is negative")
+    _check_unused(headers)
     _check_instant(headers.get("eta"), "eta", now=now, farthest=LONGEST_ETA)
     _check_instant(headers.get("expires"), "expires", now=now, farthest=_FARTHEST_EXPIRY)
+
+
+def _check_unused(headers: dict[str, Any]) -> None:
+    """Refuse what Celery offers and no message of ours uses."""
+    if any(limit is not None for limit in headers.get("timelimit") or ()):
+        raise MalformedEnvelopeError("header timelimit is set: time limits belong to the job, not to its messages")
+    if headers.get("stamps") or headers.get("stamped_headers"):
+        raise MalformedEnvelopeError("header stamps is set: messages here carry none")
+    if headers.get("retries", 0) < 0:
+        raise MalformedEnvelopeError("header retries is negative")
 
 
 def _check_instant(value: str | None, name: str, *, now: datetime, farthest: timedelta) -> None:

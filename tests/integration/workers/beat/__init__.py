@@ -1,0 +1,1 @@
+"""A real beat on a real Redis."""
