@@ -17,7 +17,7 @@ demo: ## Count the sample data through real workers, kill one in the middle, pri
 
 test: ## Run all tests
 	@ops/setup.sh test
-	$(PYTHON) -m pytest -m "not bench and not chaos"
+	$(PYTHON) -m pytest -n 3 --dist loadfile -m "not bench and not chaos"
 
 lint: ## Check format, style, types and architecture
 	@ops/setup.sh test

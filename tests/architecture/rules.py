@@ -23,6 +23,7 @@ _VAGUE = {"utils", "util", "common", "helpers", "helper", "misc", "manager", "ba
 _FILES_WITH_A_BASE = {"producer/src/nightcrew/messages/base.py"}
 _VAGUE_CLASS = re.compile(r"Manager|Helper|Util")
 _VAGUE_FUNCTIONS = {"process", "handle"}
+_FILES_WITH_A_HOOK = {"tests/chaos/cutting.py"}  # socketserver calls its handler `handle`
 
 _UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal"}
 _FILES_THAT_POLL = {"tests/support/waiting.py"}
@@ -60,10 +61,11 @@ def has_telling_names(source: Source) -> Iterator[str]:
     vague = _VAGUE & {*path.parts[:-1], path.stem}
     if vague and source.path not in _FILES_WITH_A_BASE:
         yield f"file named {', '.join(vague)}"
+    vague_functions = set() if source.path in _FILES_WITH_A_HOOK else _VAGUE_FUNCTIONS
     for node in ast.walk(source.tree):
         if isinstance(node, ast.ClassDef) and _VAGUE_CLASS.search(node.name):
             yield f"class {node.name}"
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name in _VAGUE_FUNCTIONS:
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name in vague_functions:
             yield f"function {node.name}"
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id == "data":
             yield f"line {node.lineno}: a variable named data"

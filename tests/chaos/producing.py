@@ -16,6 +16,7 @@ from nightcrew import Nightcrew
 from nightcrew.errors import FlushError
 from tests.chaos.board import Board
 from tests.chaos.uses import event_hour, uses
+from tests.support.waiting import pause
 
 # Short, so that something is on its way at any moment.
 _FLUSH_INTERVAL_S = 0.05
@@ -44,7 +45,7 @@ def count(task: Task, crew: Nightcrew, board: Board) -> None:
         if number % _CALLS_AT_ONCE == 0 or number > board.allowed:
             pace.keep(number)
             while number > board.allowed:
-                time.sleep(0.002)
+                pause(0.002)
         board.begun = number
         at = event_hour(started_at, use)
         crew.usage.increment(use.key, context=use.context, accepted=use.accepted, amount=use.amount, at=at)
@@ -76,7 +77,7 @@ class Pace:
         """Wait until so many calls are due; time that was lost elsewhere is not made up for."""
         ahead_s = self._began_s + calls / self._calls_per_s - time.monotonic()
         if ahead_s > 0:
-            time.sleep(ahead_s)
+            pause(ahead_s)
         else:
             self._began_s -= ahead_s
 

@@ -12,6 +12,7 @@ import psutil
 
 from tests.support import wait_until
 from tests.support.processes import is_gone
+from tests.support.waiting import pause
 
 if TYPE_CHECKING:
     import random
@@ -111,7 +112,7 @@ def _looks(seconds: float) -> Iterator[None]:
     deadline = time.monotonic() + seconds
     while (left_s := deadline - time.monotonic()) > 0:
         yield
-        time.sleep(min(_LOOK_EVERY_S, left_s))
+        pause(min(_LOOK_EVERY_S, left_s))
 
 
 def _children(pid: int) -> list[psutil.Process]:

@@ -1,4 +1,4 @@
-"""Deadlines instead of sleeps."""
+"""Deadlines instead of sleeps, and the one honest reason to sleep."""
 
 from __future__ import annotations
 
@@ -28,3 +28,8 @@ def wait_until(predicate: Callable[[], T | None], *, timeout_s: float, what: str
             msg = f"waited {timeout_s:g} s in vain for {what}; the last value was {value!r}"
             raise AssertionError(msg)
         time.sleep(interval_s)
+
+
+def pause(seconds: float) -> None:
+    """Let time pass: the pace of a load, or the chance moment of a fault. Never to let something happen meanwhile."""
+    time.sleep(max(0.0, seconds))

@@ -183,7 +183,8 @@ class SpoolBuffer:
         return spool
 
     def _files(self) -> list[SpoolFile]:
-        return self._older if self._current is None else [*self._older, self._current]
+        # Always a list of its own: `take` removes from `_older` on its way, and would pass over a file otherwise.
+        return [*self._older] if self._current is None else [*self._older, self._current]
 
     def _adopt(self) -> None:
         try:

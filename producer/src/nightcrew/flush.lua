@@ -4,7 +4,8 @@
 -- ARGV  1 sequence number, 2 partitions the producer believes in, 3 lifetime of the producer's key (s),
 --       4 lifetime of a bell (s), 5 a fresh epoch, then for each entry: producer id, op, JSON
 -- Gives {"repartition", n}: the log has n partitions; nothing was written.
---       {"duplicate"}: this flush was written before; nothing was written now.
+--       {"duplicate", p, ...}: this flush was written before; nothing was written now. Whoever sends it again
+--       has not heard the answer, so nobody has rung: its bells ring now.
 --       {"ok", p, ...}: written; the bells of these partitions were silent and ring now.
 
 local meta, producer = KEYS[1], KEYS[2]
@@ -17,7 +18,12 @@ if partitions ~= believed then
     return {'repartition', partitions}
 end
 if tonumber(redis.call('GET', producer) or '0') >= seq then
-    return {'duplicate'}
+    local again = {'duplicate'}
+    for key = 3, #KEYS, 2 do
+        redis.call('SET', KEYS[key + 1], '1', 'EX', ARGV[4])
+        again[#again + 1] = tonumber(string.match(KEYS[key], '(%d+)$'))
+    end
+    return again
 end
 
 -- A script is not rolled back, so what could fail in the middle is looked at before the first write.

@@ -6,6 +6,7 @@ import json
 import random
 import sys
 from collections import Counter
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -64,13 +65,13 @@ def test_counts_arrive_exactly(redis_server: RedisServer) -> None:
 
 
 def test_a_flush_is_written_once(redis_server: RedisServer) -> None:
-    """The same number again, or a smaller one, changes nothing."""
+    """The same number again, or a smaller one, changes nothing; its bell rings, since the first answer was not heard."""
     redis = redis_server.client()
     log = UsageLog(connect(redis_server.url, 5))
     assert log.append(_batch(1, a=1)) == [0]
-    assert log.append(_batch(1, a=1)) == []
+    assert log.append(_batch(1, a=1)) == [0]
     assert log.append(_batch(2, a=5)) == []
-    assert log.append(_batch(1, a=1)) == []
+    assert log.append(_batch(1, a=1)) == [0]
     assert _totals(redis) == {"a": 6}
     assert redis.get(wire.usage_producer("ab" * 16)) == b"2"
     assert 0 < redis.ttl(wire.usage_bell(0)) <= 30
@@ -86,10 +87,10 @@ def test_a_repartitioned_log_gets_the_same_flush_split_anew(redis_server: RedisS
     log.append(_batch(1, **counts))
     redis.hset(wire.USAGE_META, "partitions", "4")
     before = redis.xlen(wire.usage_stream(0))
-    assert log.append(_batch(1, **counts)) == []
+    assert log.append(_batch(1, **counts)) == [0, 1, 2, 3]
     assert redis.xlen(wire.usage_stream(0)) == before
     redis.delete(wire.usage_stream(0))
-    assert log.append(_batch(2, **counts)) == [1, 2, 3]  # the bell of 0 rings since the first
+    assert log.append(_batch(2, **counts)) == []  # the bells ring already
     assert _totals(redis, 4) == counts
     entries: Any = [redis.xrange(wire.usage_stream(partition)) for partition in range(4)]
     assert {fields[b"s"] for of_partition in entries for _, fields in of_partition} == {b"2"}
@@ -196,4 +197,26 @@ def test_with_a_spool_a_kill_loses_nothing(own_redis_server: RedisServer, tmp_pa
     Nightcrew(own_redis_server.url, spool=spool).close()
     counted, arrived = told.stat().st_size, _totals(own_redis_server.client())["k"]
     assert counted <= arrived <= counted + 3  # the count after the last "x" of each round may have been made
+    assert list(spool.iterdir()) == []
+
+
+@pytest.mark.parametrize("left", [1, 2, 3, 4])
+def test_whoever_counts_nothing_hands_over_what_all_dead_apps_left(
+    redis_server: RedisServer, tmp_path: Path, left: int
+) -> None:
+    """One process that opens the spool empties it, however many killed apps have left something there."""
+    spool, told = tmp_path / "spool", tmp_path / "told"
+    code = (
+        "import time; from pathlib import Path; from nightcrew import Nightcrew\n"
+        f"crew = Nightcrew({redis_server.url!r}, flush_interval_s=600, spool=Path({str(spool)!r}))\n"
+        f"crew.usage.increment('k'); Path({str(told)!r}).open('a').write('x')\n"
+        "time.sleep(600)\n"
+    )
+    with ExitStack() as stack:
+        apps = [stack.enter_context(spawned([sys.executable, "-c", code])) for _ in range(left)]
+        wait_until(partial(_is_longer, told, left - 1), timeout_s=30, what="all counts")
+        for app in apps:
+            app.kill()
+    Nightcrew(redis_server.url, spool=spool).close()
+    assert _totals(redis_server.client()) == {"k": left}
     assert list(spool.iterdir()) == []

@@ -98,7 +98,7 @@ def test_it_is_private_durable_and_never_evicts(data_dir: Path, choice: ServerCh
         assert client.info()["process_id"] == one.child.pid
         options = client.config_get("*")
         assert options["appendonly"] == "yes"
-        assert options["appendfsync"] == "everysec"
+        assert options["appendfsync"] == "always"
         assert options["save"] == ""
         assert options["maxmemory-policy"] == "noeviction"
         assert options["port"] == "0"
