@@ -45,6 +45,7 @@ def demo(
         raise CliError("the demo shows Flower, which the settings switch off", hint="NIGHTCREW_FLOWER__ENABLED=true")
     known = list(read_events(events))
     with _stage(rounds * len(known), quiet=json) as audience:
+        audience.note("starting a crew of its own; this takes a few seconds")
         demonstration = Demonstration(settings=settings, events=known, rounds=rounds, audience=audience)
         proof = demonstration.run()
     ok = all(line.holds for line in proof)
