@@ -50,6 +50,10 @@ def connect_logging(settings: Settings, *, secrets: Iterable[str]) -> None:
     signals.task_postrun.connect(_unbind_task, weak=False)
 
 
+_TWICE_TOLD: Final = ("celery.worker.strategy", "celery.app.trace")
+"""At `info` these write that a task was received and that it succeeded: `job.started` and `job.ended` say more."""
+
+
 def configure_logging(*, level: str, format_name: str, passwords: Iterable[str] = ()) -> None:
     """Send structlog and the standard library's logging to standard error, in one form."""
     as_console = format_name == "console" or (format_name == "auto" and sys.stderr.isatty())
@@ -74,6 +78,8 @@ def configure_logging(*, level: str, format_name: str, passwords: Iterable[str] 
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    for name in _TWICE_TOLD:
+        logging.getLogger(name).setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
     logging.captureWarnings(capture=True)
     structlog.configure(
         processors=[

@@ -65,7 +65,7 @@ def test_counts_arrive_exactly(redis_server: RedisServer) -> None:
 
 
 def test_a_flush_is_written_once(redis_server: RedisServer) -> None:
-    """The same number again, or a smaller one, changes nothing; its bell rings, since the first answer was not heard."""
+    """A number written before changes nothing; its bell rings, since the first answer was not heard."""
     redis = redis_server.client()
     log = UsageLog(connect(redis_server.url, 5))
     assert log.append(_batch(1, a=1)) == [0]

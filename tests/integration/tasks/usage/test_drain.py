@@ -65,6 +65,19 @@ def test_outcomes_are_kept_apart(crew: Crew) -> None:
     assert (row.total, row.accepted, row.rejected) == (6, 3, 2)
 
 
+def test_keys_that_json_escapes_are_counted_as_they_are(crew: Crew) -> None:
+    """Quotes, backslashes and control characters come through, alone and among many others."""
+    plain = {f"key.{number}": number + 1 for number in range(100)}
+    for odd in ('"', "\\", "\n", "\x7f", "\u2028", "é", "😀", '{"a":1}', "\\u0041"):
+        crew.log_add({odd: 1})
+        crew.drain()
+        crew.log_add({**plain, odd: 2})
+        crew.drain()
+        assert crew.counted()[odd] == 3
+    assert crew.counted()["key.99"] == 900
+    crew.check_history()
+
+
 def test_drains_at_once_count_once(crew: Crew) -> None:
     """Many workers that drain one partition at the same time count each entry once."""
     for _ in range(60):
