@@ -141,8 +141,13 @@ def _programs(directory: Path, uid: int | None) -> Path:
 
 
 def _reachable(program: Path, uid: int) -> bool:
-    probe = subprocess.run([program, "--version"], user=uid, extra_groups=[], check=False, capture_output=True, cwd="/")
-    return probe.returncode == 0
+    argv = [program, "--version"]
+    try:
+        return (
+            subprocess.run(argv, user=uid, extra_groups=[], check=False, capture_output=True, cwd="/").returncode == 0
+        )
+    except PermissionError:
+        return False
 
 
 def _make_cluster(programs: Path, directory: Path, uid: int | None) -> None:

@@ -80,6 +80,7 @@ class Outcome:
 def print_json(document: Mapping[str, Any]) -> None:
     """Print one JSON object; instants as ISO 8601 in UTC, durations in seconds, dataclasses as objects."""
     sys.stdout.write(_json(document) + "\n")
+    sys.stdout.flush()  # who reads it through a pipe must not wait for the end of `up`
 
 
 def write_json_list(header: Mapping[str, Any], name: str, rows: Iterable[Mapping[str, Any]]) -> None:

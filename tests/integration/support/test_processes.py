@@ -16,11 +16,11 @@ _ROOT = Path(__file__).parents[3]
 _TIMEOUT_S = 30.0
 
 _STARTS_SERVERS = """
-import json, os, time
+import json, psutil, time
 from tests.support.postgres import running_postgres
 from tests.support.redis import running_redis
 with running_redis() as redis, running_postgres():
-    pids = [redis.pid, *[int(line.split()[0]) for line in os.popen(f"pgrep -P {os.getpid()}")]]
+    pids = [redis.pid, *[child.pid for child in psutil.Process().children()]]
     print(json.dumps(pids), flush=True)
     time.sleep(600)
 """

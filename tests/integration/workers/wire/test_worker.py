@@ -149,7 +149,7 @@ def test_it_gives_back_what_it_cannot_finish(
         lock = sqlite3.connect(tmp_path / "nightcrew.db", isolation_level=None)
         lock.execute("BEGIN IMMEDIATE")  # no job can end now
         worker.put(raw)
-        wait_until(lambda: "] received" in worker.process.output(), timeout_s=10, what="a job at hand")
+        wait_until(lambda: redis.hlen(unacked_key("ledger")), timeout_s=10, what="a job at hand")
         for number in before:
             worker.process.send(number)
             wait_until(lambda: "Warm shutdown" in worker.process.output(), timeout_s=10, what="an orderly end")
