@@ -141,13 +141,13 @@ def _programs(directory: Path, uid: int | None) -> Path:
 
 
 def _reachable(program: Path, uid: int) -> bool:
-    argv = [program, "--version"]
     try:
-        return (
-            subprocess.run(argv, user=uid, extra_groups=[], check=False, capture_output=True, cwd="/").returncode == 0
+        probe = subprocess.run(
+            [program, "--version"], user=uid, extra_groups=[], check=False, capture_output=True, cwd="/"
         )
-    except PermissionError:
+    except PermissionError:  # not even the way to it is open, as below /root
         return False
+    return probe.returncode == 0
 
 
 def _make_cluster(programs: Path, directory: Path, uid: int | None) -> None:
