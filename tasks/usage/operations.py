@@ -73,11 +73,6 @@ def announce_partitions(runtime: Runtime) -> None:
     RedisUsageLog(runtime.redis).publish_partitions(runtime.usage.partitions)
 
 
-def drain_all(runtime: Runtime) -> list[DrainReport]:
-    """Drain every partition that may hold entries."""
-    return [drain_partition(runtime, partition) for partition in partitions(runtime)]
-
-
 def keep_partition(runtime: Runtime, partition: int) -> TrimDecision | None:
     """Compact and trim the log of one partition, if anything of it was ever drained."""
     counts = SqlUsageCounts(runtime.engine)

@@ -16,6 +16,7 @@ from urllib.parse import quote
 from workers.cli.output import CliError, ExitCode
 from workers.settings import Settings, load_settings
 from workers.supervisor.crew_file import NAME, read_record
+from workers.supervisor.lock import is_running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,7 +114,7 @@ class CrewContext:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             msg = f"{path} cannot be read: {error}"
             raise CliError(msg, hint="stop the crew and run: nightcrew up", code=ExitCode.CONFIGURATION) from error
-        return record if record is not None and _is_alive(record.pid) else None
+        return record if record is not None and is_running(record.pid) else None
 
     @contextmanager
     def awake(self) -> Iterator[None]:
@@ -200,13 +201,3 @@ def _drop_details(_logger: object, method: str, event: EventDict) -> EventDict:
     if method in {"debug", "info"}:
         raise DropEvent
     return event
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -66,7 +66,7 @@ class DirectoryLock:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 holder = _read_pid(descriptor)
-                alive = holder is not None and _is_running(holder)
+                alive = holder is not None and is_running(holder)
                 if alive or time.monotonic() >= deadline:
                     raise AlreadyRunningError(_refusal(self._path, holder, alive=alive), pid=holder) from None
                 time.sleep(_INTERVAL_S)
@@ -91,7 +91,8 @@ def _read_pid(descriptor: int) -> int | None:
     return int(text) if text.isdigit() else None
 
 
-def _is_running(pid: int) -> bool:
+def is_running(pid: int) -> bool:
+    """Tell whether there is a process with this id, whoever it belongs to."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

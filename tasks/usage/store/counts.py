@@ -107,12 +107,6 @@ class SqlUsageCounts:
         with begin_write(self._engine) as connection:
             connection.execute(marked)
 
-    def forget_producers(self, *, unseen_since: datetime) -> int:
-        """Forget producers that have flushed nothing for so long that none of their retries can still come."""
-        forgotten = UsageProducer.__table__.delete().where(UsageProducer.seen_at < unseen_since)  # type: ignore[attr-defined]
-        with begin_write(self._engine) as connection:
-            return int(connection.execute(forgotten).rowcount)
-
 
 def _lock(connection: Connection, partition: int, expected: Position | None, now: datetime) -> Applied:
     """Take the partition's row for this transaction and see whether it is still where the batch begins."""
