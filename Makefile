@@ -30,7 +30,7 @@ bench: ## Print speed as ratios measured in one run
 	@ops/setup.sh test
 	$(PYTHON) -m tests.benchmarks
 
-chaos: ## Kill everything at random for a while, then check that every count is exact
+chaos: ## Break everything at random for a while, then check that every count and every job is exact
 	@ops/setup.sh test
 	$(PYTHON) -m pytest -m chaos -s
 

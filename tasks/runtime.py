@@ -5,17 +5,30 @@ Built once per process in `workers/lifecycle.py`, passed down, never imported as
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from nightcrew.signing import Guard
+from tasks.errors import PermanentError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from redis import Redis
-    from sqlalchemy import Engine
+    from sqlalchemy import Connection, Engine
 
     from nightcrew.messages import Message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Posting:
+    """A message of one job, on its way to a queue."""
+
+    message: Message
+    job_id: str
+    correlation_id: str
+    enqueued_at: datetime
 
 
 class Publisher(Protocol):
@@ -26,6 +39,13 @@ class Publisher(Protocol):
 
         Raises:
             TransientError: the broker did not take it.
+        """
+
+    def publish_many(self, postings: Sequence[Posting]) -> None:
+        """Do the same with many at once, in a few round trips.
+
+        Raises:
+            TransientError: the broker did not take all of them; some may be out.
         """
 
 
@@ -40,8 +60,114 @@ class ScheduleEntry(Protocol):
     def message(self) -> Message:
         """What it wants done."""
 
+    @property
+    def catch_up(self) -> Literal["none", "last", "all"]:
+        """What becomes of slots that nobody fired within their grace."""
+
+    @property
+    def grace(self) -> timedelta:
+        """How late a slot may start and still be in time."""
+
+    @property
+    def max_duration(self) -> timedelta:
+        """How long a run may take before someone should look."""
+
     def slot_at(self, instant: datetime) -> datetime:
         """Give the newest slot at or before the instant."""
+
+    def slots_after(self, instant: datetime) -> Iterator[datetime]:
+        """Give the slots after the instant, without end."""
+
+    def slots_between(self, after: datetime, until: datetime) -> Iterator[datetime]:
+        """Give the slots later than `after` and not later than `until`, in order."""
+
+
+class Attempt(Protocol):
+    """The hold that a job has on its run while it works; `NoAttempt` where there is none."""
+
+    @property
+    def run_id(self) -> str | None:
+        """The run; None where a job works without one."""
+
+    @property
+    def number(self) -> int:
+        """Which attempt this is, from 1."""
+
+    @property
+    def fence(self) -> int:
+        """Grows with each claim of the run: what carries an older one comes from a worker that lost it."""
+
+    def checkpoint(self) -> None:
+        """Stop here if the work is not wanted any more. Cheap: to be called wherever stopping does no harm.
+
+        Raises:
+            LeaseLostError: another worker may hold the run by now.
+            CancelledError: somebody called the run off.
+        """
+
+    def report(self, share: float, text: str = "") -> None:
+        """Show how far the work is, as a share from 0 to 1, and pass a checkpoint. Two a second are kept.
+
+        Raises:
+            LeaseLostError: see `checkpoint`.
+            CancelledError: see `checkpoint`.
+        """
+
+    def guard(self, connection: Connection) -> None:
+        """Make a transaction of the job's own conditional on the hold: it must be current at its end.
+
+        Raises:
+            LeaseLostError: it is not; nothing of the transaction may stay.
+        """
+
+    def complete_in(self, connection: Connection, result: Any) -> None:
+        """Record success in a transaction of the job's own, so that effect and outcome commit together or not at all.
+
+        Raises:
+            LeaseLostError: the hold is not the current one; nothing of the transaction may stay.
+            PermanentError: the result is no JSON.
+        """
+
+    def take(self, resource: str) -> int:
+        """Take a resource that one run at a time may use, until the run ends; give the resource's fence.
+
+        Raises:
+            ResourceBusyError: another run holds it. Let it pass: the run is put back and costs no attempt.
+            LeaseLostError: see `checkpoint`.
+        """
+
+    def spawn(self, message: Message, *, key: str) -> str:
+        """Ask for a child run, once per key however often this run is tried; give its id."""
+
+
+class NoAttempt:
+    """For a job that works without a run: nobody waits for it, takes it over or calls it off."""
+
+    run_id: str | None = None
+    number: int = 1
+    fence: int = 0
+
+    def checkpoint(self) -> None:
+        """Go on."""
+
+    def report(self, share: float, text: str = "") -> None:
+        """Show nothing."""
+
+    def guard(self, connection: Connection) -> None:
+        """Let everything pass."""
+
+    def complete_in(self, connection: Connection, result: Any) -> None:
+        """Record nothing."""
+
+    def take(self, resource: str) -> int:
+        """Refuse: without a run nobody would know who holds it."""
+        msg = f"{resource} can only be taken by a run of the ledger"
+        raise PermanentError(msg)
+
+    def spawn(self, message: Message, *, key: str) -> str:
+        """Refuse: without a run there is no parent."""
+        msg = f"{message.kind} ({key}) can only be a child of a run of the ledger"
+        raise PermanentError(msg)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +181,9 @@ class UsageOptions:
     """Memory of one partition of the log at which even unproven entries are forgotten, loudly."""
     compact_after: timedelta = timedelta(hours=24)
     """Applied entries stay raw this long, so that any copy of the database younger than this replays exactly."""
+    keep_producers: timedelta = timedelta(days=365)
+    """How long it is known which flush of a producer was its last. A spool that comes back later is counted twice."""
+    keep_incidents: timedelta = timedelta(days=365)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +196,26 @@ class LedgerOptions:
     """A queued run that nobody started for this long is put on its queue again."""
     mirror_ttl: timedelta = timedelta(hours=24)
     """How long an app can read the state of a finished job."""
+    keep_runs: timedelta = timedelta(days=30)
+    """How long a run that succeeded or was cancelled is remembered, and its dedup key with it."""
+    keep_failed: timedelta = timedelta(days=180)
+    """The same for a run that failed, died or was missed."""
     keep_maintenance: timedelta = timedelta(days=1)
-    """How long the row of a succeeded run stays when it was the crew's own upkeep, such as a reconcile each minute."""
+    """The same for the crew's own upkeep, such as a reconcile each minute, unless it failed."""
+    keep_dead_letters: timedelta = timedelta(days=180)
+    """How long a dead letter waits for an operator."""
+    keep_retried_letters: timedelta = timedelta(days=30)
+    """How long one stays that was tried again."""
+    max_dead_letters: int = 100_000
+    """More are not kept: the oldest go, loudly."""
+    keep_pings: timedelta = timedelta(days=7)
+    """How long a ping stays that was sent or given up, so that somebody can look when."""
+    queue_cap: int = 100_000
+    """How many jobs of a kind may wait before apps get no more of it in."""
+    queue_caps: Mapping[str, int] = field(default_factory=dict)
+    """The same for single kinds."""
+    watched_entries: frozenset[str] = frozenset()
+    """Entries of the timetable whose runs a dead-man switch hears of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +230,10 @@ class Runtime:
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     usage: UsageOptions = UsageOptions()
     ledger: LedgerOptions = LedgerOptions()
+    guard: Guard = field(default_factory=Guard)
+    """Whose messages, intents and counts are taken."""
+    attempt: Attempt = field(default_factory=NoAttempt)
+    """The hold of the job at hand on its run; set anew for each delivery."""
 
 
 _current: list[Runtime] = []

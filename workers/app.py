@@ -16,9 +16,11 @@ from kombu import Exchange, Queue
 
 from nightcrew import _redis
 from nightcrew.errors import InvalidUrlError
+from workers.beat_signing import give_signer
 from workers.celery_config import EXCHANGE, QUEUES, WORKER_KIND_VARIABLE, WorkerKind, celery_options
 from workers.lifecycle import Lifecycle
 from workers.observability import connect_logging
+from workers.remote_control import refuse_orders
 from workers.settings import Settings, SettingsError, load_settings
 from workers.transport import install_transport
 
@@ -29,7 +31,12 @@ def create_app(settings: Settings, *, broker_url: str, worker_kind: WorkerKind |
     """Make the app of a process, with its signals connected."""
     install_transport()
     app = Celery("nightcrew")
+    give_signer(app, settings.wire.guard().signer)
     app.conf.update(celery_options(_redis.kombu_url(broker_url), worker_kind=worker_kind, data_dir=settings.data_dir))
+    if (encryption := _redis.tls_options(broker_url)) is not None:
+        app.conf.broker_use_ssl = encryption  # kombu reads the address; Flower's page of the broker reads only this
+    if worker_kind is not None:
+        refuse_orders()
     exchange = Exchange(EXCHANGE, type="direct")
     app.conf.task_queues = tuple(Queue(name, exchange, routing_key=name) for name in QUEUES.values())
     connect_logging(settings, secrets=[broker_url, settings.database_url])

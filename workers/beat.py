@@ -26,6 +26,7 @@ from nightcrew import _redis, wire
 from nightcrew.messages import FireSchedule
 from nightcrew.messages.base import SCHEMA_VERSION
 from schedules.timetable import ENTRIES
+from workers.beat_signing import signer_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -117,20 +118,16 @@ class TimetableScheduler(Scheduler):
         """Send the message of an entry; does not return before Redis has it."""
         if advance:
             self.reserve(entry)
-        task_id = uuid()
+        task_id, payload = uuid(), FireSchedule(entry=str(entry.name)).to_payload()
         try:
             return self.app.send_task(
                 FireSchedule.kind,
-                kwargs=FireSchedule(entry=str(entry.name)).to_payload(),
+                kwargs=payload,
                 task_id=task_id,
                 queue=FireSchedule.queue,
                 producer=producer,
                 expires=(entry.options or {})["expires"],
-                headers={
-                    wire.HEADER_SCHEMA: SCHEMA_VERSION,
-                    wire.HEADER_ENQUEUED_AT: time.time(),
-                    wire.HEADER_CORRELATION_ID: task_id,
-                },
+                headers=self._headers(task_id, payload),
                 ignore_result=True,
                 argsrepr="()",
                 kwargsrepr=f"{{entry={entry.name}}}",
@@ -160,6 +157,19 @@ class TimetableScheduler(Scheduler):
     def info(self) -> str:
         """Give a line for Celery's banner."""
         return f"    . schedule -> {self._file}"
+
+    def _headers(self, task_id: str, payload: dict[str, Any]) -> dict[str, Any]:
+        headers: dict[str, Any] = {
+            wire.HEADER_SCHEMA: SCHEMA_VERSION,
+            wire.HEADER_ENQUEUED_AT: time.time(),
+            wire.HEADER_CORRELATION_ID: task_id,
+        }
+        if (signer := signer_of(self.app)) is not None:
+            kind = FireSchedule.kind
+            headers[wire.HEADER_SIGNATURE] = signer.sign_message(
+                kind=kind, job_id=task_id, payload=payload, headers=headers
+            )
+        return headers
 
     def _celery_entry(self, entry: TimetableEntry, last_sent_at: datetime | None) -> ScheduleEntry:
         # Without a note an entry waits for its next slot; whether one before it was missed, the ledger knows.

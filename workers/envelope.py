@@ -18,11 +18,14 @@ from typing import Any, Final
 from celery.app.task import Context
 from kombu.utils import json as kombu_json
 
+from nightcrew import wire
 from tasks.errors import PermanentError
 from tasks.ledger.dead_letters import DeadLetter
 
-LONGEST_ITEM_BYTES: Final = 4 * 1024 * 1024
-"""Messages carry references, not content. Reading a larger one would take many times its size in memory."""
+LONGEST_ITEM_BYTES: Final = 5 * wire.MAX_PAYLOAD_BYTES
+"""The largest payload with all around it: on the way JSON writes two bytes as six (`\\u00e9`), base64 three as four.
+
+Reading a larger item would take many times its size in memory."""
 
 LONGEST_ETA: Final = timedelta(minutes=15)
 """A worker holds a message until its time has come. Due times further away belong in the ledger."""

@@ -1,6 +1,6 @@
-"""Writes `ops/settings.md` and `ops/nightcrew.example.toml` from the settings tree.
+"""Writes what in `ops/` is made of the code: the settings, and the users of the broker.
 
-`python -m workers.generated_docs` writes both, `--check` says whether they are fresh and writes nothing.
+`python -m workers.generated_docs` writes the files, `--check` says whether they are fresh and writes nothing.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from workers.redis_acl import ROLES, UNKNOWN_HASH, acl_file, grants
 from workers.settings.fields import section_summaries, setting_fields
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from workers.settings.fields import SettingField
 
 _OPS: Final = Path(__file__).parent.parent / "ops"
@@ -45,10 +48,24 @@ _EXAMPLE_INTRODUCTION: Final = f"""\
 # Written by `{_COMMAND}`; the values are the defaults.
 """
 
+_ACL_INTRODUCTION: Final = f"""\
+# What the users of the broker may do
+
+Written by `{_COMMAND}` from `workers/redis_acl.py`; change it there. `security.md` says how to use it.
+
+Each row is a selector: its commands, on its keys and channels. What stands in no row is refused. `admin` may do
+everything, and the user `default` nothing.
+"""
+
 
 def generated_documents() -> dict[Path, str]:
     """Give the text of each generated file, by its path."""
-    return {_OPS / "settings.md": settings_page(), _OPS / "nightcrew.example.toml": example_file()}
+    return {
+        _OPS / "settings.md": settings_page(),
+        _OPS / "nightcrew.example.toml": example_file(),
+        _OPS / "redis-acl.md": acl_page(),
+        _OPS / "redis.acl.example": acl_file(dict.fromkeys(ROLES, UNKNOWN_HASH)),
+    }
 
 
 def settings_page() -> str:
@@ -75,6 +92,26 @@ def example_file() -> str:
             lines += [f"# {field.name.partition('.')[2]} = {_toml(field)}", ""]
         parts.append("\n".join(lines))
     return "\n".join(parts).rstrip() + "\n"
+
+
+def acl_page() -> str:
+    """Say what each user of the broker may do, a table for each."""
+    pages = [_ACL_INTRODUCTION]
+    for role in ROLES:
+        if not (granted := grants(role)):
+            continue
+        rows = "".join(
+            f"| {one.purpose} | {_code(one.commands)} | {_code(one.reads)} | {_code(one.writes)} "
+            f"| {_code(one.channels)} |\n"
+            for one in granted
+        )
+        heading = "| to | commands | keys read | keys written | channels |\n|---|---|---|---|---|\n"
+        pages.append(f"## {role}\n\n{heading}{rows}")
+    return "\n".join(pages)
+
+
+def _code(words: Iterable[str]) -> str:
+    return " ".join(f"`{word}`".replace("|", "\\|") for word in words)
 
 
 def _by_section() -> list[tuple[str, list[SettingField]]]:

@@ -7,7 +7,7 @@ before its first use, so the parent of forked children may have one too and hand
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -17,9 +17,11 @@ from nightcrew import _redis
 from schedules.timetable import TIMETABLE
 from tasks import runtime as runtimes
 from tasks.errors import TransientError
+from tasks.ledger.pressure import publish_caps
 from tasks.runtime import Runtime
 from tasks.usage.operations import ring
 from workers.database import create_engine
+from workers.pings import PingSender
 from workers.publisher import CrewPublisher
 from workers.reconcile_timer import ReconcileTimer
 from workers.supervisor.notify import tell_ready
@@ -41,14 +43,16 @@ def build_runtime(settings: Settings, *, broker_url: str, worker_name: str) -> R
         busy_timeout_s=settings.database.busy_timeout_s,
         statement_timeout_s=settings.database.statement_timeout_s,
     )
+    guard = settings.wire.guard()
     return Runtime(
         engine=engine,
         redis=_redis.connect(broker_url, BROKER_TIMEOUT_S),
-        publisher=CrewPublisher(broker_url, timeout_s=BROKER_TIMEOUT_S),
+        publisher=CrewPublisher(broker_url, timeout_s=BROKER_TIMEOUT_S, signer=guard.signer),
+        guard=guard,
         timetable=TIMETABLE,
         worker_name=worker_name,
         usage=settings.usage.options(),
-        ledger=settings.ledger.options(),
+        ledger=replace(settings.ledger.options(), watched_entries=frozenset(settings.schedule.ping_targets())),
     )
 
 
@@ -72,7 +76,7 @@ class Lifecycle:
     broker_url: str
     worker_kind: WorkerKind | None
     _worker_name: str = ""
-    _timer: ReconcileTimer | None = field(default=None, init=False)
+    _threads: list[ReconcileTimer | PingSender] = field(default_factory=list, init=False)
 
     def connect(self) -> None:
         """Hear the signals; Celery holds receivers weakly unless told not to."""
@@ -89,7 +93,7 @@ class Lifecycle:
 
     def _begin_child(self, **_: Any) -> None:
         self._begin()
-        self._start_timer()
+        self._start_threads()
 
     def _begin(self) -> None:
         try:
@@ -102,20 +106,26 @@ class Lifecycle:
     def _note_ready(self, sender: Any, **_: Any) -> None:
         # Children have started timers of their own; the parent runs no job.
         if not type(sender.pool).__module__.endswith("prefork"):
-            self._start_timer()
+            self._start_threads()
         if self.worker_kind == "usage":
             _ask_for_drain(runtimes.current())
+        if self.worker_kind == "ledger":
+            _tell_caps(runtimes.current())
         _tell_ready()
 
-    def _start_timer(self) -> None:
-        if self.worker_kind == "ledger" and self._timer is None:
-            self._timer = ReconcileTimer(runtimes.current())
-            self._timer.start()
+    def _start_threads(self) -> None:
+        if self.worker_kind != "ledger" or self._threads:
+            return
+        runtime, schedule = runtimes.current(), self.settings.schedule
+        self._threads.append(ReconcileTimer(runtime))
+        if targets := schedule.ping_targets():
+            self._threads.append(PingSender(runtime, targets, timeout_s=schedule.ping_timeout_s))
+        for thread in self._threads:
+            thread.start()
 
     def _end(self, **_: Any) -> None:
-        if self._timer is not None:
-            self._timer.stop()
-            self._timer = None
+        while self._threads:
+            self._threads.pop().stop()
         with suppress(LookupError):
             close_runtime(runtimes.current())
         runtimes.uninstall()
@@ -127,6 +137,14 @@ def _ask_for_drain(runtime: Runtime) -> None:
         ring(runtime)
     except TransientError as error:
         _log.warning("worker.drain_postponed", reason=str(error))  # until the timetable's, within a minute
+
+
+def _tell_caps(runtime: Runtime) -> None:
+    """Tell apps at once what the settings say now, instead of with the next reconcile."""
+    try:
+        publish_caps(runtime)
+    except TransientError as error:
+        _log.warning("worker.caps_postponed", reason=str(error))
 
 
 def _tell_ready(**_: Any) -> None:

@@ -19,6 +19,7 @@ import structlog
 from celery import signals
 
 from nightcrew import wire
+from workers.settings import secret_texts
 from workers.settings.urls import masked_url
 
 if TYPE_CHECKING:
@@ -36,9 +37,9 @@ _SHORTEST_SECRET: Final = 4
 def connect_logging(settings: Settings, *, secrets: Iterable[str]) -> None:
     """Take the place of Celery's own set-up of logging, and name the job at hand in each line it causes.
 
-    `secrets` are the addresses whose passwords must never be written.
+    `secrets` are the addresses whose passwords must never be written, besides all that the settings keep secret.
     """
-    passwords = _passwords(secrets)
+    passwords = _passwords(secrets) | secret_texts(settings)
 
     def configure(**_: Any) -> None:
         configure_logging(level=settings.log.level, format_name=settings.log.format, passwords=passwords)

@@ -24,7 +24,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from nightcrew import wire
+from nightcrew._redis import tls_connection_class
 from tasks.ledger.dead_letters import to_fields
+from tasks.ledger.store.streams import cap_dead_letters
 from workers.celery_config import TASK_QUEUES
 from workers.envelope import MalformedEnvelopeError, letter_of_item, read_item, read_unacked, utc_now
 
@@ -103,6 +105,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
 
     Message = Message
     QoS = QoS
+    connection_class_ssl = tls_connection_class()
 
     def write_dead_letter(self, letter: DeadLetter) -> None:
         """Keep a letter in the stream of dead letters.
@@ -112,6 +115,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
         """
         with self.conn_or_acquire() as client:
             client.xadd(wire.DEAD_LETTERS, to_fields(letter))
+            cap_dead_letters(client)
         _log.error("wire.message_buried", source=letter.source, kind=letter.kind, reason=letter.reason)
 
     def requeue(self, stored: bytes, pipe: Any, *, leftmost: bool) -> None:

@@ -19,15 +19,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nightcrew import wire
 from nightcrew.errors import InvalidMessageError
-from tasks.ledger.intents import parse_object
+from nightcrew.signing import SIGNATURE_FIELD
+from tasks.ledger.intents import parse_intent, parse_object
 from tasks.ledger.runs import MAX_ERROR_CHARACTERS, MAX_NAME_CHARACTERS, WantedRun, as_json, clean, instant, wanted_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from nightcrew.signing import Guard
+
 _USAGE_STREAMS: Final = wire.usage_stream(0).removesuffix("0")
-_BODY_LIMIT_CHARACTERS: Final = 4 * 1024 * 1024
+_BODY_LIMIT_CHARACTERS: Final = 6 * wire.MAX_PAYLOAD_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,13 +153,47 @@ def plan_retry(letter: KeptLetter) -> Republish | Reappend:
         msg = "the letter is not even text: nothing can be done with it"
         raise InvalidMessageError(msg)
     if letter.source == wire.INTENTS:
-        return Reappend(stream=letter.source, fields=_bytes(content))
+        parse_intent(fields := _bytes(content))  # else it would come back at once as another letter
+        return Reappend(stream=letter.source, fields=fields)
     if letter.source.startswith(_USAGE_STREAMS):
         # Under its old producer and number the entry would be taken for one that is counted already. The id of
         # the letter as producer counts it exactly once, however often it is retried.
         producer = uuid.uuid5(uuid.NAMESPACE_URL, letter.source_id).hex
         return Reappend(stream=letter.source, fields=_bytes({**content, "p": producer, "s": "1"}))
     return Republish(run=_run_of_message(content, letter))
+
+
+def check_origin(letter: KeptLetter, guard: Guard) -> None:
+    """Check whether what the letter holds was signed as it stands.
+
+    Raises:
+        SignatureError: nobody vouches for it.
+        InvalidMessageError: it cannot be read at all.
+    """
+    content = parse_object(letter.body)
+    if letter.source == wire.INTENTS:
+        guard.check_intent(_bytes(content))
+    elif letter.source.startswith(_USAGE_STREAMS):
+        guard.check_entry(letter.source, _bytes(content))
+    else:
+        headers = content.get("headers")
+        known = headers if isinstance(headers, dict) else {}
+        payload = _keyword_arguments(content)
+        guard.check_message(kind=str(known.get("task")), job_id=known.get("id"), payload=payload, headers=known)
+
+
+def signed_anew(plan: Reappend, guard: Guard) -> dict[bytes, bytes]:
+    """Give the fields of an entry with a signature of the crew in the place of the one that came with them."""
+    bare = {name: value for name, value in plan.fields.items() if name != SIGNATURE_FIELD.encode()}
+    if guard.signer is None:
+        return plan.fields
+    fields: dict[str, str | bytes] = {name.decode("utf-8", "surrogateescape"): value for name, value in bare.items()}
+    signed = (
+        guard.signer.sign_intent(fields)
+        if plan.stream == wire.INTENTS
+        else guard.signer.sign_entry(plan.stream, fields)
+    )
+    return {**bare, SIGNATURE_FIELD.encode(): signed.encode()}
 
 
 def _run_of_message(content: Mapping[str, Any], letter: KeptLetter) -> WantedRun:

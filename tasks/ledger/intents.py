@@ -1,7 +1,8 @@
 """Intents: the entries by which apps, which have no database, tell the ledger what they want run.
 
 One entry of the stream `nightcrew:intents`, all fields text: `v` = 1, `id`, `kind`, `payload` (a JSON object),
-`dedup_key` (may be empty), `correlation_id`, `enqueued_at` (Unix time in seconds).
+`dedup_key` (may be empty), `correlation_id`, `enqueued_at` (Unix time in seconds), `sig` (see
+`nightcrew.signing`; only of apps with a key).
 """
 
 from __future__ import annotations

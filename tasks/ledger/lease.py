@@ -19,15 +19,23 @@ RENEWALS_PER_LEASE = 4
 """Three renewals in a row may fail before the lease is lost."""
 
 
+SHOW_AFTER_S = 0.05
+"""Work that takes no longer is over before anyone would have read that it goes on."""
+
+
 class Lease:
     """Renews a claim in a thread of its own from entering the block to leaving it.
 
     The thread ends with the process: a worker that is killed, or stopped for longer than the lease, loses the claim.
     """
 
-    def __init__(self, renew: Callable[[], bool], *, interval_s: float) -> None:
-        """Make a lease; `renew` says whether the claim is still the current one, and may raise `TransientError`."""
+    def __init__(self, renew: Callable[[], bool], *, interval_s: float, show: Callable[[], None] | None = None) -> None:
+        """Make a lease; `renew` says whether the claim is still the current one, and may raise `TransientError`.
+
+        `show` is called once when the work takes longer than a moment, so that a short job does not wait for it.
+        """
         self._renew = renew
+        self._show = show
         self._interval_s = interval_s
         self._done = threading.Event()
         self._lost = threading.Event()
@@ -49,6 +57,8 @@ class Lease:
         self._thread.join()
 
     def _keep(self) -> None:
+        if self._show is not None and not self._done.wait(SHOW_AFTER_S):
+            self._show()
         while not self._done.wait(self._interval_s):
             try:
                 held = self._renew()

@@ -8,28 +8,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from nightcrew import wire
 from nightcrew.errors import InvalidMessageError
-from nightcrew.messages import DrainUsage, ReconcileLedger, RunCanary, message_type
 from tasks.ledger.dead_letters import from_fields, letter_of_entry
+from tasks.ledger.forgetting import forget_old, why_forgotten
 from tasks.ledger.intents import parse_intent
+from tasks.ledger.overdue import free_orphans, miss_unstarted, pull_back
+from tasks.ledger.pressure import forget_refused, mend_counts
 from tasks.ledger.runs import as_json
 from tasks.ledger.states import Move, State, decide_republish
-from tasks.ledger.store import letters, mirror, queries, queues, runs, streams
+from tasks.ledger.store import children, letters, mirror, queries, queues, runs, streams
+from tasks.ledger.walking import posting_of, walk_timetable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tasks.ledger.dead_letters import DeadLetter
     from tasks.ledger.runs import Run, WantedRun
-    from tasks.runtime import Runtime
-
-MAINTENANCE_KINDS: Final = (DrainUsage.kind, ReconcileLedger.kind, RunCanary.kind)
-"""The crew's own upkeep: their succeeded runs tell nobody anything for long."""
+    from tasks.runtime import Posting, Runtime
 
 _BATCH = 500
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -45,16 +45,34 @@ class ReconcileReport:
     """New runs taken in."""
     dead_letters: int
     """Messages and entries nobody could read, new in the database."""
+    pulled_back: int
+    """Runs that a clock which ran ahead had put off."""
     requeued: int
     """Runs whose worker fell silent, queued again."""
     buried: int
     """Runs whose worker fell silent and that have no attempts left."""
+    cancelled: int
+    """Runs whose worker fell silent after they were called off."""
+    missed: int
+    """Queued runs whose time to begin was over."""
+    resources_freed: int
+    """Resources whose holder did not run any more."""
     republished: int
     """Queued runs whose message was not heard of any more."""
     mirrored: int
     """Runs whose mirror was written (most of them were mirrored already)."""
+    recounted: int
+    """Jobs that apps counted as waiting and that were not, or the other way round."""
     forgotten: int
-    """Rows of upkeep deleted."""
+    """Runs that ended long ago, deleted."""
+    letters_dropped: int
+    """Dead letters deleted before their time, because there were too many."""
+    slots_fired: int
+    """Slots that nobody had fired, fired now."""
+    slots_fired_late: int
+    """Of these, the ones whose grace was over."""
+    slots_missed: int
+    """Slots that may not be caught up."""
 
     def to_json(self) -> dict[str, Any]:
         """Give all counts as JSON values."""
@@ -69,15 +87,29 @@ def reconcile(runtime: Runtime) -> ReconcileReport:
     """
     intents, unreadable = take_in_intents(runtime)
     kept = take_in_dead_letters(runtime)
+    pulled_back = pull_back(runtime)
     released = release_expired(runtime)
+    missed, freed = miss_unstarted(runtime), free_orphans(runtime)
+    walks = walk_timetable(runtime)
+    republished, mirrored = republish_due(runtime), complete_mirror(runtime)
+    recounted, forgotten = mend_counts(runtime), forget_old(runtime)
     report = ReconcileReport(
         intents=intents,
         dead_letters=unreadable + kept,
+        pulled_back=pulled_back,
         requeued=sum(run.state is State.QUEUED for run in released),
         buried=sum(run.state is State.DEAD for run in released),
-        republished=republish_due(runtime),
-        mirrored=complete_mirror(runtime),
-        forgotten=forget_maintenance(runtime),
+        cancelled=sum(run.state is State.CANCELLED for run in released),
+        missed=len(missed),
+        resources_freed=freed,
+        republished=republished,
+        mirrored=mirrored,
+        recounted=recounted,
+        forgotten=forgotten.runs,
+        letters_dropped=forgotten.letters_over_cap,
+        slots_fired=sum(len(walk.fired) for walk in walks),
+        slots_fired_late=sum(walk.late for walk in walks),
+        slots_missed=sum(walk.missed for walk in walks),
     )
     _log.info("ledger.reconciled", **report.to_json())
     return report
@@ -88,11 +120,12 @@ def take_in_intents(runtime: Runtime) -> tuple[int, int]:
     new, unreadable = 0, 0
     while entries := streams.oldest_entries(runtime.redis, wire.INTENTS, count=_BATCH):
         now = runtime.clock()
-        wanted, refused = _sort_intents(entries, now)
+        wanted, refused = _sort_intents(runtime, entries, now)
         inserted = runs.insert(
             runtime.engine, wanted, unreadable=refused, now=now, republish_after=runtime.ledger.republish_after
         )
         _mirror_new(runtime, wanted, inserted, now)
+        forget_refused(runtime, [letter for _, letter in refused])
         streams.drop_entries(runtime.redis, wire.INTENTS, [entry_id for entry_id, _ in entries])
         new, unreadable = new + len(inserted), unreadable + len(refused)
     return new, unreadable
@@ -112,11 +145,12 @@ def take_in_dead_letters(runtime: Runtime) -> int:
 
 
 def release_expired(runtime: Runtime) -> list[Run]:
-    """Queue or bury the runs whose worker fell silent; give them as they stand now."""
+    """Queue or end the runs whose worker fell silent; give them as they stand now."""
     released: list[Run] = []
     now, limit = runtime.clock(), runtime.ledger.max_attempts
     while batch := runs.release_expired(runtime.engine, now=now, default_max_attempts=limit, limit=_BATCH):
-        mirror.write(runtime.redis, batch, ttl=runtime.ledger.mirror_ttl)
+        with_them = children.changed_with(runtime.engine, batch)
+        mirror.write(runtime.redis, [*batch, *with_them], ttl=runtime.ledger.mirror_ttl)
         for run in batch:
             _log.warning("ledger.run_released", job_id=run.id, kind=run.kind, state=run.state, reason=run.error)
         released += batch
@@ -132,19 +166,37 @@ def republish_due(runtime: Runtime) -> int:
     return count
 
 
-def publish_now(runtime: Runtime, run: Run) -> None:
-    """Publish a queued run without waiting for its time.
+def publish_now(runtime: Runtime, *due: Run) -> None:
+    """Publish queued runs without waiting for their time.
 
     Raises:
-        TransientError: the broker did not take it; the run stays due.
+        TransientError: the broker did not take all of them; they stay due.
     """
-    _republish(runtime, [run])
+    _republish(runtime, due)
+
+
+def recover(runtime: Runtime) -> list[Run]:
+    """Put what a silent worker left behind on its queue at once; give the runs as they stand now.
+
+    It is what cannot wait for the next reconcile, and cheap where there is nothing: one look at an index. Any number
+    may do it at once: each run is released to one of them.
+
+    Raises:
+        TransientError: database or broker were in the way; what was released stays so, and is due.
+    """
+    released = release_expired(runtime)
+    waiting = [run for run in released if run.state is State.QUEUED]
+    if waiting:
+        publish_now(runtime, *waiting)
+    return released
 
 
 def complete_mirror(runtime: Runtime) -> int:
     """Write the mirror of every run that changed since it was last complete; give their count."""
     now, lag = runtime.clock(), runtime.ledger.lease
-    position = mirror.complete_until(runtime.redis) or now - runtime.ledger.mirror_ttl
+    position = mirror.complete_until(runtime.redis)
+    if position is None or position > now:  # that far nothing is complete yet: a clock that ran ahead wrote it
+        position = now - runtime.ledger.mirror_ttl
     after_id, count = "", 0
     while batch := queries.changed_since(runtime.engine, position, after_id=after_id, limit=_BATCH):
         count += mirror.write(runtime.redis, batch, ttl=runtime.ledger.mirror_ttl)
@@ -154,23 +206,25 @@ def complete_mirror(runtime: Runtime) -> int:
     return count
 
 
-def forget_maintenance(runtime: Runtime) -> int:
-    """Delete the rows of old upkeep that went well; give their count."""
-    before = runtime.clock() - runtime.ledger.keep_maintenance
-    return runs.forget(runtime.engine, kinds=MAINTENANCE_KINDS, before=before)
-
-
 def _sort_intents(
-    entries: Sequence[tuple[str, Mapping[bytes, bytes]]], now: datetime
+    runtime: Runtime, entries: Sequence[tuple[str, Mapping[bytes, bytes]]], now: datetime
 ) -> tuple[list[WantedRun], list[tuple[str, DeadLetter]]]:
     wanted, refused = [], []
     for entry_id, fields in entries:
         try:
-            wanted.append(parse_intent(fields))
+            wanted.append(_parse(runtime, fields))
         except InvalidMessageError as error:
             letter = letter_of_entry(source=wire.INTENTS, fields=fields, reason=str(error), received_at=now)
             refused.append((f"{wire.INTENTS}/{entry_id}", letter))
     return wanted, refused
+
+
+def _parse(runtime: Runtime, fields: Mapping[bytes, bytes]) -> WantedRun:
+    runtime.guard.check_intent(fields)
+    wanted = parse_intent(fields)
+    if (reason := why_forgotten(runtime, wanted)) is not None:
+        raise InvalidMessageError(reason)
+    return wanted
 
 
 def _mirror_new(runtime: Runtime, wanted: Sequence[WantedRun], inserted: Sequence[Run], now: datetime) -> None:
@@ -182,18 +236,20 @@ def _mirror_new(runtime: Runtime, wanted: Sequence[WantedRun], inserted: Sequenc
 
 
 def _republish(runtime: Runtime, due: Sequence[Run]) -> int:
-    published: list[str] = []
-    passed_over: list[str] = []
     waiting = _oldest_waiting(runtime, {run.queue for run in due})
-    try:
-        for run in due:
-            needed = decide_republish(run, oldest_waiting_at=waiting[run.queue]).yes
-            (published if needed and _publish(runtime, run) else passed_over).append(run.id)
-    finally:
-        # What is out is out, also when the broker goes away in the middle.
-        after = runtime.ledger.republish_after
-        runs.note_published(runtime.engine, published, passed_over, now=runtime.clock(), republish_after=after)
-    return len(published)
+    needed = [run for run in due if decide_republish(run, oldest_waiting_at=waiting[run.queue]).yes]
+    postings = [posting for run in needed if (posting := _posting(runtime, run)) is not None]
+    # All in a few round trips. When the broker goes away half-way, those that are out go out again: that is harmless.
+    runtime.publisher.publish_many(postings)
+    published = {posting.job_id for posting in postings}
+    runs.note_published(
+        runtime.engine,
+        [run.id for run in due if run.id in published],
+        [run.id for run in due if run.id not in published],
+        now=runtime.clock(),
+        republish_after=runtime.ledger.republish_after,
+    )
+    return len(postings)
 
 
 def _oldest_waiting(runtime: Runtime, names: set[str]) -> dict[str, datetime | None]:
@@ -202,13 +258,11 @@ def _oldest_waiting(runtime: Runtime, names: set[str]) -> dict[str, datetime | N
     return {depth.queue: (depth.oldest_at or _LONG_AGO) if depth.waiting else None for depth in depths}
 
 
-def _publish(runtime: Runtime, run: Run) -> bool:
-    """Put a run's message on its queue; false for a run that cannot be read any more, which fails by that."""
+def _posting(runtime: Runtime, run: Run) -> Posting | None:
+    """Make a run's message; None for a run that cannot be read any more, which fails by that."""
     try:
-        message = message_type(run.kind).from_payload(run.payload)
+        return posting_of(run)
     except InvalidMessageError as error:
         failed = runs.end(runtime.engine, run, move=Move(to=State.FAILED, reason=str(error)), now=runtime.clock())
         mirror.write(runtime.redis, [failed] if failed else [], ttl=runtime.ledger.mirror_ttl)
-        return False
-    runtime.publisher.publish(message, job_id=run.id, correlation_id=run.correlation_id, enqueued_at=run.enqueued_at)
-    return True
+        return None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
+from nightcrew import wire
 from nightcrew.errors import InvalidMessageError
 from nightcrew.messages import message_type
 from tasks.ledger.states import OUTCOMES, State
@@ -37,6 +38,12 @@ class WantedRun:
     payload: dict[str, Any]
     correlation_id: str
     enqueued_at: datetime
+    parent_id: str | None = None
+    entry: str | None = None
+    slot_at: datetime | None = None
+    late_after: datetime | None = None
+    start_before: datetime | None = None
+    watched: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,15 +75,31 @@ class Run:
     started_at: datetime | None
     finished_at: datetime | None
     updated_at: datetime
+    first_started_at: datetime | None
+    parent_id: str | None
+    entry: str | None
+    slot_at: datetime | None
+    late_after: datetime | None
+    start_before: datetime | None
+    watched: bool
+    cancel_requested_at: datetime | None
+    cancel_reason: str | None
 
     @property
     def has_ended(self) -> bool:
         """Say whether nothing but an operator can change it any more."""
         return self.state in OUTCOMES
 
+    @property
+    def is_late(self) -> bool | None:
+        """Say whether the first attempt began late; None when it has not begun, or when there is no late."""
+        if self.late_after is None or self.first_started_at is None:
+            return None
+        return self.first_started_at > self.late_after
+
     def to_json(self) -> dict[str, Any]:
-        """Give all fields as JSON values, instants in ISO 8601."""
-        return as_json(self)
+        """Give all fields as JSON values, instants in ISO 8601, and `late`: true, false or null."""
+        return {**as_json(self), "late": self.is_late}
 
 
 def wanted_run(
@@ -157,8 +180,12 @@ def _name(value: object, field: str) -> str | None:
 
 def _storable(payload: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        json.dumps(payload, allow_nan=False)
+        text = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        size_bytes = len(text.encode("utf-8", "surrogatepass"))
     except (TypeError, ValueError, RecursionError) as error:
         msg = f"payload is no JSON that every reader takes: {error}"
         raise InvalidMessageError(msg) from error
+    if size_bytes > wire.MAX_PAYLOAD_BYTES:
+        msg = f"payload has {size_bytes} bytes, at most {wire.MAX_PAYLOAD_BYTES} are allowed: send a reference"
+        raise InvalidMessageError(msg)
     return dict(payload)

@@ -15,7 +15,7 @@ from tasks.usage.entries import BEGINNING, Group, Reset, id_order
 from tasks.usage.merging import Batch, Tally, TimedReset, merge_entries
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from tasks.usage.merging import RawEntry
 
@@ -38,13 +38,16 @@ class Segment:
         return {"v": "1", "first": self.first_id, "d": json.dumps(body, ensure_ascii=False, separators=(",", ":"))}
 
 
-def compact(raw: Sequence[RawEntry]) -> Segment:
+def compact(raw: Sequence[RawEntry], refused: Collection[str] = ()) -> Segment:
     """Merge entries that are applied already into one segment.
 
-    The drain has deleted every duplicate, so each entry counts. What it refused is a dead letter in the database
-    and is not repeated here.
+    The drain has deleted every duplicate, so each entry counts but those that it `refused`, named by their ids: these
+    are dead letters in the database, and are not repeated here.
     """
-    return Segment(first_id=raw[0][0], last_id=raw[-1][0], batch=merge_entries(raw, {}, after=BEGINNING))
+    first_id, last_id = raw[0][0], raw[-1][0]
+    batch = merge_entries([entry for entry in raw if entry[0] not in refused], {}, after=BEGINNING)
+    batch.last_id, batch.entry_count = last_id, len(raw)
+    return Segment(first_id=first_id, last_id=last_id, batch=batch)
 
 
 def join(older: Segment, newer: Segment) -> Segment:

@@ -8,8 +8,11 @@ drain the same partition, and any of them may be killed at any moment.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from nightcrew import wire
+from nightcrew.signing import Guard
 from tasks.usage.compaction import decode_segment
 from tasks.usage.entries import BEGINNING, id_order
 from tasks.usage.merging import Batch, merge_entries, producers_of, reject_batch
@@ -80,6 +83,7 @@ class Drain:
     counts: UsageCounts
     clock: Callable[[], datetime]
     page_entries: int = PAGE_ENTRIES
+    guard: Guard = field(default_factory=Guard)
 
     def run(self, partition: int) -> DrainReport:
         """Drain until nothing follows, or another worker is at it.
@@ -144,10 +148,12 @@ class Drain:
 
     def _merge(self, partition: int, page: LogPage, start: Position) -> Batch:
         if page.segment_ids is not None:
+            # Segments bear no signature: the crew itself wrote them, to a stream that no producer may write.
             segment_id, fields = page.entries[0]
             return decode_segment(segment_id, fields).batch
         seen = self.counts.last_sequences(partition, producers_of(page.entries))
-        return merge_entries(page.entries, seen, after=start.last_id)
+        check = partial(self.guard.check_entry, wire.usage_stream(partition))
+        return merge_entries(page.entries, seen, after=start.last_id, check=check)
 
     def _refuse(self, partition: int, page: LogPage, expected: Position | None, reason: str) -> list[Batch] | None:
         """Pass over a single entry that the database refuses, and keep it as a dead letter."""

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, cast
 
-from nightcrew.wire import EARLIEST_EVENT_HOUR, MAX_AMOUNT, MAX_FUTURE_HOURS, MAX_KEY_BYTES
+from nightcrew.wire import EARLIEST_EVENT_HOUR, MAX_AMOUNT, MAX_ENTRY_BYTES, MAX_FUTURE_HOURS, MAX_KEY_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -101,7 +101,9 @@ def _decode(entry_id: str, fields: Mapping[bytes, bytes]) -> Entry:
     if not 0 < len(producer) <= _MAX_PRODUCER_CHARACTERS or "\0" in producer:
         _refuse("producer id is missing or too long")
     operation = fields.get(b"op")
-    body = json.loads(fields.get(b"d", b""))
+    if len(text := fields.get(b"d", b"")) > MAX_ENTRY_BYTES:
+        _refuse(f"body has {len(text)} bytes, at most {MAX_ENTRY_BYTES} are read")
+    body = json.loads(text)
     return Entry(
         id=entry_id,
         producer=producer,

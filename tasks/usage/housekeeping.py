@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
+from nightcrew import wire
+from nightcrew.signing import Guard, SignatureError
 from tasks.usage.compaction import compact, compaction_end, decode_segment, join, may_join
 from tasks.usage.entries import BEGINNING, logged_ms
 from tasks.usage.position import Incident
 from tasks.usage.trimming import LogSize, TrimDecision, decide_trim
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from datetime import datetime
 
     from tasks.runtime import UsageOptions
@@ -36,20 +39,28 @@ class KeptLog(Protocol):
 
 
 class IncidentBook(Protocol):
-    """Where incidents are kept. Raises TransientError while the database is away."""
+    """Where incidents and refused entries are kept. Every method raises TransientError while the database is away."""
 
+    def refused(self, partition: int, entry_ids: Sequence[str]) -> set[str]: ...  # noqa: D102
     def report(self, partition: int, incident: Incident, now: datetime) -> None: ...  # noqa: D102
 
 
 def keep_house(
-    log: KeptLog, book: IncidentBook, options: UsageOptions, *, partition: int, position: Position, now: datetime
+    log: KeptLog,
+    book: IncidentBook,
+    options: UsageOptions,
+    *,
+    partition: int,
+    position: Position,
+    now: datetime,
+    guard: Guard | None = None,
 ) -> TrimDecision:
     """Compact and trim one partition; safe at any moment, whoever else reads, writes or drains.
 
     Raises:
         TransientError: Redis or the database is away.
     """
-    compact_log(log, options, partition=partition, position=position, now=now)
+    compact_log(log, book, options, partition=partition, position=position, now=now, guard=guard)
     size = LogSize(
         first_id=log.first_id(partition),
         memory_bytes=log.memory_bytes(partition),
@@ -65,16 +76,29 @@ def keep_house(
     return decision
 
 
-def compact_log(log: KeptLog, options: UsageOptions, *, partition: int, position: Position, now: datetime) -> int:
+def compact_log(
+    log: KeptLog,
+    book: IncidentBook,
+    options: UsageOptions,
+    *,
+    partition: int,
+    position: Position,
+    now: datetime,
+    guard: Guard | None = None,
+) -> int:
     """Merge old entries into segments; give the number of entries merged.
 
+    What the drain refused is left out; what it counted stays counted, also when the key of its signature has been
+    taken out since. That is told, because it rests on the dead letters alone: an entry without one was counted.
+
     Raises:
-        TransientError: Redis is away.
+        TransientError: Redis or the database is away.
     """
     boundaries = [position.proven_id] if position.proven_id is not None else []
     newest_ms = int((now - options.compact_after).timestamp() * 1000)
     last = log.last_segment(partition)
     older = decode_segment(*last) if last is not None else None
+    check = partial((guard or Guard()).check_entry, wire.usage_stream(partition))
     merged = 0
     while True:
         after = older.last_id if older is not None else BEGINNING
@@ -82,13 +106,38 @@ def compact_log(log: KeptLog, options: UsageOptions, *, partition: int, position
         raw = log.read_raw(partition, after=after, upto=upto, count=_SEGMENT_ENTRIES)
         if not _worth_merging(raw, newest_ms, merged):
             return merged
-        segment = compact(raw)
+        refused = book.refused(partition, [entry_id for entry_id, _ in raw])
+        if unchecked := _unchecked(raw, refused, check):
+            book.report(partition, _compacted_unchecked(unchecked), now)  # told before it is done
+        segment = compact(raw, refused)
         instead_of = None
         if older is not None and may_join(older, segment, boundaries):
             instead_of, segment = older.last_id, join(older, segment)
         log.replace_by_segment(partition, segment, instead_of=instead_of)
         older = segment
         merged += len(raw)
+
+
+def _unchecked(
+    raw: Sequence[RawEntry], refused: Collection[str], check: Callable[[Mapping[bytes, bytes]], None]
+) -> list[str]:
+    """Name the entries that were counted and would not be believed today."""
+    found = []
+    for entry_id, fields in raw:
+        try:
+            if entry_id not in refused:
+                check(fields)
+        except SignatureError:
+            found.append(entry_id)
+    return found
+
+
+def _compacted_unchecked(entry_ids: Sequence[str]) -> Incident:
+    text = (
+        f"{len(entry_ids)} entries from {entry_ids[0]} to {entry_ids[-1]} were compacted with their counts although no "
+        "key of wire.signing_keys knows their signature any more: no dead letter says that the drain refused them"
+    )
+    return Incident(kind="signature_unknown", detail=text)
 
 
 def _worth_merging(raw: Sequence[RawEntry], newest_ms: int, merged: int) -> bool:

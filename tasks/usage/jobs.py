@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from nightcrew.messages import DrainUsage
 from tasks.job import doorbell
-from tasks.usage.operations import announce_partitions, drain_partition, keep_partition, partitions
+from tasks.usage.operations import announce_partitions, drain_partition, forget_old, keep_partition, partitions
 from tasks.usage.position import LogGapError
 
 if TYPE_CHECKING:
@@ -25,3 +25,4 @@ def drain_usage(message: DrainUsage, runtime: Runtime) -> None:
     for partition in partitions(runtime):
         drain_partition(runtime, partition)
         keep_partition(runtime, partition)
+    forget_old(runtime)

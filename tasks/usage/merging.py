@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from nightcrew.signing import SignatureError
 from tasks.usage.entries import Entry, Group, MalformedEntryError, Outcome, Reset, decode_entry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 RawEntry = tuple[str, "Mapping[bytes, bytes]"]
 """Id and fields of a stream entry."""
@@ -106,8 +107,20 @@ class Batch:
         return sum(step.rows for step in self.steps if isinstance(step, Tally))
 
 
-def merge_entries(raw: Iterable[RawEntry], last_sequences: Mapping[str, int], *, after: str) -> Batch:
+def _believe(_: Mapping[bytes, bytes]) -> None:
+    """Take an entry from whoever wrote it."""
+
+
+def merge_entries(
+    raw: Iterable[RawEntry],
+    last_sequences: Mapping[str, int],
+    *,
+    after: str,
+    check: Callable[[Mapping[bytes, bytes]], None] = _believe,
+) -> Batch:
     """Merge entries in the order of the log, which follow the entry `after`.
+
+    `check` raises SignatureError for the fields of an entry that is not to be believed.
 
     `last_sequences` has each producer's newest flush that is contained in the counts already; an entry at or below it
     is a retry of a flush whose answer was lost, and is passed over.
@@ -117,8 +130,9 @@ def merge_entries(raw: Iterable[RawEntry], last_sequences: Mapping[str, int], *,
         batch.last_id = entry_id
         batch.entry_count += 1
         try:
+            check(fields)
             _merge(batch, decode_entry(entry_id, fields), last_sequences)
-        except MalformedEntryError as error:
+        except (SignatureError, MalformedEntryError) as error:
             batch.rejected.append(RejectedEntry(id=entry_id, fields=fields, reason=str(error)))
     return batch
 

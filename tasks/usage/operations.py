@@ -79,7 +79,23 @@ def keep_partition(runtime: Runtime, partition: int) -> TrimDecision | None:
     if (position := counts.position(partition)) is None:
         return None
     log = RedisUsageLog(runtime.redis)
-    return keep_house(log, counts, runtime.usage, partition=partition, position=position, now=runtime.clock())
+    now, guard = runtime.clock(), runtime.guard
+    return keep_house(log, counts, runtime.usage, partition=partition, position=position, now=now, guard=guard)
+
+
+def forget_old(runtime: Runtime) -> int:
+    """Forget producers and incidents of long ago; give the count.
+
+    Raises:
+        TransientError: the database is away.
+    """
+    now, options = runtime.clock(), runtime.usage
+    count = SqlUsageCounts(runtime.engine).forget(
+        producers_before=now - options.keep_producers, incidents_before=now - options.keep_incidents
+    )
+    if count:
+        _logger.info("usage.forgotten", count=count)
+    return count
 
 
 def log_reset(runtime: Runtime, *, key: str | None, context: str | None) -> None:
@@ -88,7 +104,7 @@ def log_reset(runtime: Runtime, *, key: str | None, context: str | None) -> None
     Raises:
         TransientError: the broker is away; the order may or may not have been logged, and repeating it is harmless.
     """
-    for partition in RedisUsageLog(runtime.redis).append_reset(key=key, context=context):
+    for partition in RedisUsageLog(runtime.redis, signer=runtime.guard.signer).append_reset(key=key, context=context):
         ring(runtime, partition)
 
 
@@ -124,4 +140,4 @@ def partitions(runtime: Runtime) -> list[int]:
 def drain_of(runtime: Runtime) -> Drain:
     """Build the drain of this process."""
     page = runtime.usage.drain_entries
-    return Drain(RedisUsageLog(runtime.redis), SqlUsageCounts(runtime.engine), runtime.clock, page)
+    return Drain(RedisUsageLog(runtime.redis), SqlUsageCounts(runtime.engine), runtime.clock, page, runtime.guard)

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 Applied = Literal["applied", "superseded", "busy"]
 """The batch was written · someone else moved the position meanwhile · someone else is writing this partition."""
 
-IncidentKind = Literal["epoch_changed", "log_rolled_back", "trimmed_unproven", "log_over_cap", "log_gap"]
+IncidentKind = Literal[
+    "epoch_changed", "log_rolled_back", "trimmed_unproven", "log_over_cap", "log_gap", "signature_unknown"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -84,6 +84,6 @@ class UsageIncident(Base):
     id: Mapped[int] = mapped_column(AutoId, primary_key=True)
     partition: Mapped[int] = mapped_column(Integer)
     kind: Mapped[str] = mapped_column(Text)
-    """`epoch_changed`, `log_rolled_back`, `trimmed_unproven`, `log_over_cap` or `log_gap`."""
+    """`epoch_changed`, `log_rolled_back`, `trimmed_unproven`, `log_over_cap`, `log_gap` or `signature_unknown`."""
     detail: Mapped[str] = mapped_column(Text)
     happened_at: Mapped[datetime] = mapped_column(UtcDateTime)

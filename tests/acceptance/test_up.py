@@ -20,6 +20,7 @@ import pytest
 from nightcrew._redis import connect
 from tests.support import wait_until
 from tests.support.processes import is_gone, short_directory, spawned
+from tests.support.terminals import on_terminal
 from workers.supervisor.crew_file import read_record
 from workers.supervisor.crew_process import CrewProcess
 
@@ -90,13 +91,24 @@ def test_secrets_are_not_in_arguments(crew: CrewProcess, record: CrewRecord, dat
         assert "broker.sock" not in arguments or pid == record.children["broker"]
 
 
-def test_the_password_is_shown_once(crew: CrewProcess, record: CrewRecord, data_dir: Path) -> None:
-    """The first start shows it, for whoever sits there; later ones name the file."""
+def test_the_password_is_in_no_log(crew: CrewProcess, record: CrewRecord, data_dir: Path) -> None:
+    """Where standard error is a file or a journal, even the first start names the file alone."""
     assert record.flower is not None
-    password = (data_dir / "flower.password").read_text().strip()
     output = crew.log.read_text()
-    assert output.count(password) == 1
-    assert record.flower.url in output
+    assert (data_dir / "flower.password").read_text().strip() not in output
+    assert f"{record.flower.url}  user {record.flower.user}, password in {data_dir / 'flower.password'}" in output
+
+
+def test_the_password_is_shown_once_on_a_terminal() -> None:
+    """The first start shows it, for whoever sits there; later ones name the file."""
+    with short_directory() as directory:
+        for is_first in (True, False):
+            with on_terminal([sys.executable, "-m", "workers.cli", "up", "--data-dir", directory]) as terminal:
+                drawn = terminal.read_until(str(directory / "logs"), timeout_s=60)
+                assert drawn.count((directory / "flower.password").read_text().strip()) == is_first
+                assert f"in {directory / 'flower.password'}" in drawn
+                terminal.type("\x03")
+                assert terminal.wait(timeout_s=_STOP_PROMISE_S) == 0
 
 
 def test_a_second_crew_in_the_same_directory_is_refused(crew: CrewProcess, data_dir: Path) -> None:

@@ -24,7 +24,7 @@ from tests.support.postgres import running_postgres
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.benchmarks.jobs import Latency
+    from tests.benchmarks.jobs import Overhead
     from tests.benchmarks.measuring import Contender, Result
 
 _QUICK_SCALE: Final = 0.2
@@ -65,18 +65,18 @@ def _run(options: argparse.Namespace, console: Console) -> None:
         bench = JobBench(crew=crew, bare=bare)
         rows = [*counting.contenders(crew, bare, scale=scale), *bench.contenders(round(2_000 * scale))]
         results = _measure(rows, options, console)
-        latencies: list[Latency] = []
+        overheads: list[Overhead] = []
         if not options.only:
-            latencies = bench.latencies(10 if options.quick else 20)
+            overheads = bench.overheads(10 if options.quick else 20)
             memory = producer_memory(crew.record.broker_url, round(1_000_000 * scale))
             worker_rss_bytes = crew.worker_rss_bytes()
     results |= _measure_postgresql(options, console, scale)
     console.print(report.rates_table(results), report.aims_table(results))
-    if latencies:
-        console.print(report.latency_table(latencies))
+    if overheads:
+        console.print(report.latency_table(overheads))
         console.print(report.memory_table(memory, worker_rss_bytes=worker_rss_bytes, results=results))
     if options.json:
-        options.json.write_text(json.dumps(report.document(facts, results, latencies), indent=2), encoding="utf-8")
+        options.json.write_text(json.dumps(report.document(facts, results, overheads), indent=2), encoding="utf-8")
 
 
 def _measure_postgresql(options: argparse.Namespace, console: Console, scale: float) -> dict[str, Result]:

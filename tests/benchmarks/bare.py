@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from redis import Redis
 
 from nightcrew._redis import kombu_url
-from tests.benchmarks.bare_app import STARTS, app, count, note_start
+from tests.benchmarks.bare_app import ENDS, STARTS, app, count, note_start
 from tests.benchmarks.floors import open_sqlite
 from tests.benchmarks.measuring import Sample, check_counts
 from tests.support.processes import short_directory, spawned
@@ -55,21 +55,24 @@ class BareCelery:
         """Send a task that notes its start under this id."""
         app.send_task(note_start.name, (job_id,))
 
-    def starts(self, expected: int) -> dict[str, float]:
-        """Wait until that many tasks have started, give the moments (seconds since the epoch), and forget them."""
-        wait_until(lambda: self._started() >= expected, timeout_s=_PATIENCE_S, what="the bare tasks", interval_s=0.01)
-        lines: Any = self.redis.lrange(STARTS, 0, -1)
-        self.redis.delete(STARTS)
-        pairs = [line.decode().split() for line in lines]
-        return {job_id: float(started_at) for job_id, started_at in pairs}
+    def moments(self, expected: int) -> tuple[dict[str, float], dict[str, float]]:
+        """Wait until that many tasks have ended, and give the begin and the end of each, in seconds since the epoch."""
+        wait_until(lambda: self._ended() >= expected, timeout_s=_PATIENCE_S, what="the bare tasks", interval_s=0.01)
+        return self._take(STARTS), self._take(ENDS)
 
     def _total(self) -> int:
         found: int = self.database.execute("SELECT coalesce(sum(total), 0) FROM counts").fetchone()[0]
         return found
 
-    def _started(self) -> int:
-        found: Any = self.redis.llen(STARTS)
+    def _ended(self) -> int:
+        found: Any = self.redis.llen(ENDS)
         return int(found)
+
+    def _take(self, name: str) -> dict[str, float]:
+        lines: Any = self.redis.lrange(name, 0, -1)
+        self.redis.delete(name)
+        pairs = [line.decode().split() for line in lines]
+        return {job_id: float(moment) for job_id, moment in pairs}
 
 
 @contextmanager
@@ -91,7 +94,7 @@ def running_bare_celery(broker_url: str) -> Iterator[BareCelery]:
         with spawned(argv, env=env, cwd=directory):
             bare = BareCelery(redis=redis, database=database)
             bare.send("ready")
-            bare.starts(1)
+            bare.moments(1)
             yield bare
         app.close()
         database.close()

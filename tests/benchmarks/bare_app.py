@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import sqlite3
 
 STARTS = "bench:starts"
+ENDS = "bench:ends"
 
 app = Celery("bare", broker=os.environ.get("BENCH_BROKER_URL"))
 
@@ -31,9 +32,11 @@ def count(key: str) -> None:
 
 @app.task
 def note_start(job_id: str) -> None:
-    """Do nothing but say when it began."""
+    """Do nothing but say when it began, and when it had said so."""
     started_at = time.time()
     _redis().rpush(STARTS, f"{job_id} {started_at}")
+    ended_at = time.time()
+    _redis().rpush(ENDS, f"{job_id} {ended_at}")
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Jobs: from the call in the app to the start in a worker, and jobs per second; ours beside bare Celery."""
+"""Jobs: from the call in the app to start and end in a worker, and jobs per second; ours beside bare Celery."""
 
 from __future__ import annotations
 
@@ -26,19 +26,37 @@ if TYPE_CHECKING:
 CANARIES: Final = "jobs per second, canaries through the ledger"
 BARE_JOBS: Final = "jobs per second, bare Celery tasks"
 
-_JOBS_PER_S: Final = 50
+JOBS_PER_S: Final = 50
 _PATIENCE_S: Final = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:
-    """From the begin of the call to the start of the job, in milliseconds."""
+    """From the begin of the call in the app to a moment of the job, in milliseconds."""
 
     name: str
     p50_ms: float
     p95_ms: float
     p99_ms: float
     jobs: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overhead:
+    """What the ledger adds, up to a moment of the job; both sides were measured in turns."""
+
+    ours: Latency
+    bare: Latency
+
+    @property
+    def p50_ms(self) -> float:
+        """Added at the median."""
+        return self.ours.p50_ms - self.bare.p50_ms
+
+    @property
+    def p99_ms(self) -> float:
+        """Added at the 99th percentile."""
+        return self.ours.p99_ms - self.bare.p99_ms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,26 +73,33 @@ class JobBench:
             Contender(name=BARE_JOBS, measure=partial(self._run_bare, jobs)),
         ]
 
-    def latencies(self, seconds: float) -> list[Latency]:
-        """Send 50 jobs a second to each side, ours and bare ones taking turns."""
-        jobs = round(seconds * _JOBS_PER_S)
+    def overheads(self, seconds: float, *, jobs_per_s: float = JOBS_PER_S) -> list[Overhead]:
+        """Send jobs to each side, ours and bare ones taking turns; give what is added to the start and to the end."""
+        jobs = round(seconds * jobs_per_s)
         with Nightcrew(self.crew.record.broker_url) as app:
             self._finished([app.enqueue(RunCanary()).id])  # the connections are open before the clock runs
             ours: dict[str, float] = {}
             bare: dict[str, float] = {}
             began = time.monotonic()
             for number in range(jobs):
-                _sleep_until(began + number / _JOBS_PER_S)
+                _sleep_until(began + number / jobs_per_s)
                 called_at = time.time()
                 ours[app.enqueue(RunCanary()).id] = called_at
-                _sleep_until(began + (number + 0.5) / _JOBS_PER_S)
+                _sleep_until(began + (number + 0.5) / jobs_per_s)
                 bare[str(number)] = time.time()
                 self.bare.send(str(number))
         runs = self._finished(list(ours))
+        starts, ends = ({run: moments[which] for run, moments in runs.items()} for which in (0, 1))
+        bare_starts, bare_ends = self.bare.moments(jobs)
         return [
-            _latency("enqueue to start, canary", ours, {run: started for run, (started, _) in runs.items()}),
-            _latency("enqueue to end in the ledger, canary", ours, {run: ended for run, (_, ended) in runs.items()}),
-            _latency("enqueue to start, bare Celery", bare, self.bare.starts(jobs)),
+            Overhead(
+                ours=_latency("enqueue to start, canary", ours, starts),
+                bare=_latency("enqueue to start, bare Celery", bare, bare_starts),
+            ),
+            Overhead(
+                ours=_latency("enqueue to end in the ledger, canary", ours, ends),
+                bare=_latency("enqueue to end, bare Celery", bare, bare_ends),
+            ),
         ]
 
     def _run_canaries(self, jobs: int) -> Sample:
@@ -89,7 +114,7 @@ class JobBench:
         began = time.perf_counter()
         for number in range(jobs):
             self.bare.send(str(number))
-        starts = self.bare.starts(jobs)
+        starts, _ = self.bare.moments(jobs)
         seconds = time.perf_counter() - began
         if len(starts) != jobs:
             msg = f"{len(starts)} bare tasks ran instead of {jobs}"

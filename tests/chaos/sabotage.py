@@ -58,12 +58,18 @@ class Saboteur:
         pid = self._pid_of(member)
         family = [pid, *(child.pid for child in _children(pid))]
         victim = pid if self.chance.random() < 1 / 2 else self.chance.choice(family)
-        os.kill(victim, signal.SIGKILL)
         if victim == pid:
-            self.kills.append(Kill(member=member, pid=pid, killed_at_s=time.monotonic()))
-            wait_until(lambda: is_gone(pid), timeout_s=10, what=f"the end of {member}", interval_s=0.001)
+            self.kill_whole(member)
         else:
+            os.kill(victim, signal.SIGKILL)
             self.kills.append(Kill(member=f"{member} child", pid=victim, killed_at_s=time.monotonic()))
+
+    def kill_whole(self, member: str) -> None:
+        """Kill the process of a member itself."""
+        pid = self._pid_of(member)
+        os.kill(pid, signal.SIGKILL)
+        self.kills.append(Kill(member=member, pid=pid, killed_at_s=time.monotonic()))
+        wait_until(lambda: is_gone(pid), timeout_s=10, what=f"the end of {member}", interval_s=0.001)
 
     def freeze(self, member: str, seconds: float) -> None:
         """Stop a member and its children for a while (SIGSTOP), then let them go on."""

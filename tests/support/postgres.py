@@ -25,7 +25,7 @@ from tests.support.processes import SpawnedProcess, short_directory, start_proce
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 20.0
@@ -99,29 +99,84 @@ def _closing(cluster: PostgresCluster) -> Iterator[PostgresCluster]:
         cluster.close()
 
 
+class PostgresServer:
+    """One server in one directory; it keeps its address over restarts.
+
+    Start it from the thread that outlives it: the kernel ends it with the thread that started it.
+    """
+
+    def __init__(self, directory: Path, *, options: Mapping[str, str] | None = None) -> None:
+        """`options` are settings of the server in the place of those of this module."""
+        self.url = sa.URL.create("postgresql+psycopg", "postgres", database="postgres", query={"host": str(directory)})
+        self._directory = directory
+        self._options = {**_OPTIONS, **(options or {})}
+        user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+        if user is not None:
+            os.chown(directory, user.pw_uid, user.pw_gid)
+        self._uid = user.pw_uid if user else None
+        self._programs = _programs(directory, self._uid)
+        self._process: SpawnedProcess | None = None
+        _make_cluster(self._programs, directory, self._uid)
+
+    def start(self) -> None:
+        """Start it on what is in its directory, and wait until it answers.
+
+        Raises:
+            AssertionError: it did not come up; the text has its output.
+        """
+        options = [f"-c{name}={value}" for name, value in self._options.items()]
+        argv: list[str | Path] = [
+            self._programs / "postgres",
+            "-D",
+            self._directory / "cluster",
+            "-k",
+            self._directory,
+            *options,
+        ]
+        # SIGQUIT is PostgreSQL's own immediate shutdown: its children go too, and shared memory is given back.
+        self._process = server = start_process(
+            argv, log=self._directory / "log", cwd=self._directory, user=self._uid, death_signal=signal.SIGQUIT
+        )
+        try:
+            wait_until(lambda: _answers(server, self.url), timeout_s=_START_TIMEOUT_S, what="an answer of PostgreSQL")
+        except BaseException as error:
+            error.add_note(server.describe())
+            raise
+
+    def kill9(self) -> None:
+        """End it as a crash does, with all its backends; one that has ended already stays ended."""
+        if self._process is not None:
+            self._process.kill()
+
+    def close(self) -> None:
+        """End it at once, and give its shared memory back."""
+        if self._process is not None:
+            self._process.send(signal.SIGQUIT)
+            self._process.wait(timeout_s=_STOP_TIMEOUT_S)
+            self._process.kill()
+
+
+@contextmanager
+def own_postgres() -> Iterator[PostgresServer]:
+    """Run a server during the block that may be killed: what it has said yes to is on the disk."""
+    durable = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
+    with short_directory() as directory:
+        server = PostgresServer(directory, options=durable)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.close()
+
+
 @contextmanager
 def _embedded_server(directory: Path) -> Iterator[sa.URL]:
-    user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
-    if user is not None:
-        os.chown(directory, user.pw_uid, user.pw_gid)
-    uid = user.pw_uid if user else None
-    programs = _programs(directory, uid)
-    _make_cluster(programs, directory, uid)
-    options = [f"-c{name}={value}" for name, value in _OPTIONS.items()]
-    argv: list[str | Path] = [programs / "postgres", "-D", directory / "cluster", "-k", directory, *options]
-    # SIGQUIT is PostgreSQL's own immediate shutdown: its children go too, and shared memory is given back.
-    server = start_process(argv, log=directory / "log", cwd=directory, user=uid, death_signal=signal.SIGQUIT)
-    url = sa.URL.create("postgresql+psycopg", "postgres", database="postgres", query={"host": str(directory)})
+    server = PostgresServer(directory)
     try:
-        wait_until(lambda: _answers(server, url), timeout_s=_START_TIMEOUT_S, what="an answer of PostgreSQL")
-        yield url
-    except BaseException as error:
-        error.add_note(server.describe())
-        raise
+        server.start()
+        yield server.url
     finally:
-        server.send(signal.SIGQUIT)
-        server.wait(timeout_s=_STOP_TIMEOUT_S)
-        server.kill()
+        server.close()
 
 
 def _programs(directory: Path, uid: int | None) -> Path:

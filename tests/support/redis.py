@@ -46,6 +46,7 @@ class RedisServer:
         self.directory = directory
         self.socket_path = directory / "redis.sock"
         self.port = free_port() if tcp else 0
+        self.program = find_redis_server()
         self._options = {**_CONFIGURATION, **(options or {})}
         self._process: SpawnedProcess | None = None
         self._clients: list[Redis] = []
@@ -76,9 +77,7 @@ class RedisServer:
         self.socket_path.unlink(missing_ok=True)
         configuration = self.directory / "redis.conf"
         configuration.write_text(self._configuration(), encoding="utf-8")
-        self._process = start_process(
-            [find_redis_server(), configuration], log=self.directory / "log", cwd=self.directory
-        )
+        self._process = start_process([self.program, configuration], log=self.directory / "log", cwd=self.directory)
         try:
             wait_until(self._answers, timeout_s=_START_TIMEOUT_S, what="an answer of redis-server", interval_s=0.002)
         except AssertionError as error:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from workers.cli.output import CliError, ExitCode
-from workers.settings import Settings, load_settings
+from workers.settings import Settings, load_settings, secret_texts
 from workers.supervisor.crew_file import NAME, read_record
 from workers.supervisor.lock import is_running
 
@@ -98,7 +98,7 @@ class CrewContext:
         """Make a runtime for a crew of which nothing needs to be there yet; the caller closes it."""
         from workers.lifecycle import build_runtime
 
-        _log_to_stderr()
+        _log_to_stderr(secret_texts(self.settings))
         name = f"cli-{os.getpid()}@{socket.gethostname()}"
         return build_runtime(self.settings, broker_url=broker_url, worker_name=name)
 
@@ -179,9 +179,11 @@ def open_crew(data_dir: Path | None) -> Iterator[CrewContext]:
         crew.close()
 
 
-def _log_to_stderr() -> None:
-    """Keep what jobs log off the results of a verb; a person needs to see warnings only."""
+def _log_to_stderr(secrets: frozenset[str]) -> None:
+    """Keep what jobs log off the results of a verb; a person needs to see warnings only, and nobody a secret."""
     import structlog
+
+    from workers.observability import masking
 
     structlog.configure(
         processors=[
@@ -189,6 +191,7 @@ def _log_to_stderr() -> None:
             structlog.processors.add_log_level,
             structlog.processors.format_exc_info,
             structlog.processors.KeyValueRenderer(key_order=["level", "event"]),
+            masking(secrets),
         ],
         # Looked up at each line: a standard error that was replaced meanwhile is the one to write to.
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),

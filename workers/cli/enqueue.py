@@ -37,7 +37,10 @@ def enqueue(
     from nightcrew import Nightcrew
 
     message = _message(kind, field or [])
-    with open_crew(data_dir) as crew, Nightcrew(crew.broker_url) as producer:
+    with (
+        open_crew(data_dir) as crew,
+        Nightcrew(crew.broker_url, heeds_caps=False, signing_key=crew.settings.wire.first_key) as producer,
+    ):
         job = producer.enqueue(message, dedup_key=dedup_key)
         if not json:
             print_line(f"{job.id} {message.kind}")

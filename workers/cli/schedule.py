@@ -14,46 +14,37 @@ from workers.cli.output import CliError, ExitCode, print_json, print_line, print
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from nightcrew.messages import FireSchedule
     from schedules.entries import Entry
+    from tasks.ledger.catching_up import Pause
+    from tasks.ledger.overview import EntryStanding
+    from tasks.ledger.runs import Run
     from workers.cli.context import CrewContext
 
 app = typer.Typer(no_args_is_help=True)
 
+EntryName = Annotated[str, typer.Argument(metavar="ENTRY", help="Name of the entry: see `schedule list`.")]
+
 
 @app.command("list")
 def list_entries(data_dir: DataDir = None, json: AsJson = False) -> None:
-    """List the entries, each with its last run and its next slot; times are UTC.
+    """List the entries, each with how it is doing, its last slot and its next one; times are UTC.
 
-    JSON: {"entries": [{"entry", "cron", "kind", "payload", "catch_up", "last": {"slot_at", "job_id", "state"} | null,
-    "next_at", "expires_s"}]}
+    JSON: {"entries": [{"entry", "cron", "kind", "payload", "catch_up", "grace_s", "max_duration_s",
+    "verdict": "ok" | "overdue" | "overrunning" | "broken" | null, "reasons": [TEXT],
+    "paused": {"since", "until", "reason", "by"} | null, "last": SLOT | null, "next_at", "expires_s"}]}; a SLOT is as
+    `schedule history` gives it, the verdict null before there is a database
     """
     from schedules.timetable import ENTRIES
+    from workers.cli.schedule_view import entry_document, print_entries
 
     now = datetime.now(UTC)
     with open_crew(data_dir) as crew:
-        last = {entry.name: _last(crew, entry) for entry in ENTRIES}
-    documents = [
-        {
-            "entry": entry.name,
-            "cron": entry.cron,
-            "kind": entry.message.kind,
-            "payload": entry.message.to_payload(),
-            "catch_up": entry.catch_up,
-            "last": last[entry.name],
-            "next_at": next(entry.slots_after(now)),
-            "expires_s": entry.expires.total_seconds(),
-        }
-        for entry in ENTRIES
-    ]
+        standings = _standings(crew)
+    documents = [entry_document(entry, standings.get(entry.name), now=now) for entry in ENTRIES]
     if json:
         print_json({"entries": documents})
-        return
-    cells = [
-        (one["entry"], one["cron"], one["kind"], *_shown(last[str(one["entry"])]), one["next_at"], one["expires_s"])
-        for one in documents
-    ]
-    print_table(("entry", "cron (UTC)", "kind", "last slot", "outcome", "next slot", "expires (s)"), cells)
+    else:
+        print_entries(documents)
 
 
 @app.command("next")
@@ -62,81 +53,200 @@ def next_slots(
     data_dir: DataDir = None,
     json: AsJson = False,
 ) -> None:
-    """List the coming slots of all entries in the order in which they are due.
+    """List the coming slots of all entries in the order in which they are due; those of a pause will be called off.
 
-    JSON: {"slots": [{"slot_at", "entry", "kind"}]}
+    JSON: {"slots": [{"slot_at", "entry", "kind", "paused": true | false}]}
     """
-    del data_dir  # the timetable is that of this version of the crew
     from schedules.timetable import ENTRIES
 
     now = datetime.now(UTC)
-    slots = islice(merge(*(_slots(entry, now) for entry in ENTRIES)), count)
+    with open_crew(data_dir) as crew:
+        pauses = {name: standing.pause for name, standing in _standings(crew).items()}
+    coming = islice(merge(*(_slots(entry, now) for entry in ENTRIES)), count)
     kinds = {entry.name: entry.message.kind for entry in ENTRIES}
+    slots = [(at, name, kinds[name], _is_paused(pauses.get(name), at)) for at, name in coming]
     if json:
-        print_json({"slots": [{"slot_at": at, "entry": name, "kind": kinds[name]} for at, name in slots]})
+        print_json({"slots": [dict(zip(("slot_at", "entry", "kind", "paused"), slot, strict=True)) for slot in slots]})
     else:
-        print_table(("slot (UTC)", "entry", "kind"), [(at, name, kinds[name]) for at, name in slots])
+        rows = [(at, name, kind, "paused" if is_paused else "") for at, name, kind, is_paused in slots]
+        print_table(("slot (UTC)", "entry", "kind", ""), rows)
+
+
+@app.command("history")
+def show_history(
+    entry: EntryName,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many slots.")] = 30,
+    data_dir: DataDir = None,
+    json: AsJson = False,
+) -> None:
+    """Show what became of the slots of an entry, newest first, and how long they took; also of an entry that is gone.
+
+    JSON: {"entry", "summary": {"slots", "success_rate", "p50_duration_s", "p95_duration_s", "longest_duration_s",
+    "last_success_at"}, "slots": [{"slot_at", "job_id", "state", "late", "late_by_s", "started_at", "duration_s",
+    "attempt", "error"}]}; the rate is of the slots that were to run and have ended, the durations of those that
+    ended well; late_by_s counts from the slot to the first attempt, duration_s is that of the last attempt
+    """
+    from schedules.timetable import TIMETABLE
+    from tasks.ledger.history import summarize
+    from tasks.ledger.overview import read_history
+    from workers.cli.schedule_view import print_history
+
+    with open_crew(data_dir) as crew:
+        if entry not in TIMETABLE and not crew.has_database:
+            raise _no_entry(entry)
+        slots = read_history(entry, crew.runtime, limit=limit)
+    if not slots and entry not in TIMETABLE:
+        raise _no_entry(entry)
+    summary = summarize(slots)
+    if json:
+        print_json({"entry": entry, "summary": summary.to_json(), "slots": [slot.to_json() for slot in slots]})
+    else:
+        print_history(entry, summary, slots)
+
+
+@app.command("pause")
+def pause_entry(
+    entry: EntryName,
+    reason: Annotated[str, typer.Option("--reason", help="Why; it stands at every slot that is called off.")] = "",
+    until: Annotated[str, typer.Option("--until", metavar="INSTANT", help="End of the pause, UTC.")] = "",
+    length: Annotated[str, typer.Option("--for", metavar="DURATION", help="Its length, such as 12h or 3d.")] = "",
+    data_dir: DataDir = None,
+    json: AsJson = False,
+) -> None:
+    """Call off the slots of an entry for a while. What runs goes on; afterwards nothing of the pause is caught up.
+
+    A pause needs a reason and an end, and ends by itself. A second one takes the place of the first.
+
+    JSON: {"entry", "since", "until", "reason", "by"}
+    """
+    from tasks.ledger.pauses import pause
+
+    wanted, ends_at = _entry(entry), _end_of_pause(until, length, entry)
+    with open_crew(data_dir) as crew:
+        try:
+            made = pause(wanted, crew.runtime, until=ends_at, reason=reason, by=_operator())
+        except ValueError as error:
+            raise CliError(str(error), hint=_pause_hint(entry), code=ExitCode.USAGE) from error
+    if json:
+        print_json({"entry": entry, "since": made.since, "until": made.until, "reason": made.reason, "by": made.by})
+    else:
+        print_line(f"{entry} is {made}; to end it before: nightcrew schedule resume {entry}")
+
+
+@app.command("resume")
+def resume_entry(entry: EntryName, data_dir: DataDir = None, json: AsJson = False) -> None:
+    """End the pause of an entry now. Its slots until now stay called off, the next one runs.
+
+    JSON: {"entry", "resumed": true | false, "next_at"}; `resumed` is false where there was no pause
+    """
+    from tasks.ledger.pauses import resume
+
+    wanted = _entry(entry)
+    with open_crew(data_dir) as crew:
+        ended = resume(wanted, crew.runtime, by=_operator())
+    next_at = next(wanted.slots_after(datetime.now(UTC)))
+    if json:
+        print_json({"entry": entry, "resumed": ended is not None, "next_at": next_at})
+    else:
+        was = "goes on" if ended else "was not paused"
+        print_line(f"{entry} {was}; its next slot is {next_at:%Y-%m-%d %H:%M}Z")
 
 
 @app.command("run-now")
-def run_now(
-    entry: Annotated[str, typer.Argument(help="Name of the entry.")], data_dir: DataDir = None, json: AsJson = False
-) -> None:
+def run_now(entry: EntryName, data_dir: DataDir = None, json: AsJson = False) -> None:
     """Run an entry now: the slot at hand, if nobody has fired it yet, else once more outside the timetable.
+
+    An entry that is paused runs as well.
 
     JSON: {"entry", "slot_at" | null, "id"}; `id` is the job's, `slot_at` null when it belongs to no slot
     """
-    from nightcrew import Nightcrew
-    from nightcrew.messages import FireSchedule
-    from schedules.timetable import TIMETABLE
-    from tasks.ledger.slots import slot_job_id
+    from tasks.ledger.firing import make_run_now
 
-    if entry not in TIMETABLE:
-        msg = f"no entry {entry!r}"
-        raise CliError(msg, hint=f"one of {', '.join(sorted(TIMETABLE))}", code=ExitCode.USAGE)
-    wanted = TIMETABLE[entry]
-    with open_crew(data_dir) as crew, Nightcrew(crew.broker_url) as producer:
-        slot_at = wanted.slot_at(datetime.now(UTC))
-        last = _last(crew, wanted)
-        if last is None or last["slot_at"] != slot_at:
-            job_id = slot_job_id(entry, slot_at)
-            _fire(crew, FireSchedule(entry=entry))
-            document = {"entry": entry, "slot_at": slot_at, "id": job_id}
-            line = f"{job_id} {wanted.message.kind}, the slot of {slot_at:%Y-%m-%d %H:%M}Z"
-        else:
-            job_id = producer.enqueue(wanted.message).id
-            document = {"entry": entry, "slot_at": None, "id": job_id}
-            line = f"{job_id} {wanted.message.kind}; the slot of {slot_at:%Y-%m-%d %H:%M}Z has its run already"
+    wanted = _entry(entry)
+    with open_crew(data_dir) as crew:
+        run = make_run_now(wanted, crew.runtime)
+        _publish(crew, run)
     if json:
-        print_json(document)
+        print_json({"entry": entry, "slot_at": run.slot_at, "id": run.id})
     else:
-        print_line(line)
+        of = f"the slot of {run.slot_at:%Y-%m-%d %H:%M}Z" if run.slot_at else "outside the timetable"
+        print_line(f"{run.id} {run.kind}, {of}; to follow it: nightcrew jobs show {run.id}")
 
 
-def _last(crew: "CrewContext", entry: "Entry") -> dict[str, object] | None:
-    """Give the run of the newest slot that has one; a crew that never ran has none."""
+def _publish(crew: "CrewContext", run: "Run") -> None:
+    from tasks.errors import TransientError
+    from tasks.ledger.walking import hand_out
+
+    try:
+        hand_out(crew.runtime, [run])
+    except TransientError as error:
+        msg = f"run {run.id} is in the ledger, but the broker did not take its message: {error}"
+        hint = "a crew that runs sends it within two minutes; nightcrew doctor says what is wrong"
+        raise CliError(msg, hint=hint, code=ExitCode.BROKER_UNREACHABLE) from error
+
+
+def _standings(crew: "CrewContext") -> "dict[str, EntryStanding]":
+    """Look at the entries; a crew that never ran has nothing to look at."""
     if not crew.has_database:
-        return None
-    from tasks.ledger.firing import newest_slot_run
+        return {}
+    from schedules.timetable import ENTRIES
+    from tasks.ledger.overview import look_at
 
-    run = newest_slot_run(entry, crew.runtime)
-    if run is None or run.dedup_key is None:
-        return None
-    slot_at = datetime.fromisoformat(run.dedup_key.removeprefix(f"{entry.name}:"))
-    return {"slot_at": slot_at, "job_id": run.id, "state": str(run.state)}
-
-
-def _fire(crew: "CrewContext", message: "FireSchedule") -> None:
-    """Send what beat sends: a message without an intent, because the row of the slot is the record."""
-    from nightcrew._uuid7 import uuid7
-
-    bell_id = str(uuid7())
-    crew.runtime.publisher.publish(message, job_id=bell_id, correlation_id=bell_id, enqueued_at=datetime.now(UTC))
+    record = crew.record()
+    since = None if record is None else record.started_at
+    return {standing.entry: standing for standing in look_at(ENTRIES, crew.runtime, since=since)}
 
 
-def _shown(last: dict[str, object] | None) -> tuple[object, object]:
-    return (last["slot_at"], last["state"]) if last else (None, None)
+def _entry(name: str) -> "Entry":
+    from schedules.timetable import TIMETABLE
+
+    if name not in TIMETABLE:
+        raise _no_entry(name)
+    return TIMETABLE[name]
+
+
+def _no_entry(name: str) -> CliError:
+    from difflib import get_close_matches
+
+    from schedules.timetable import TIMETABLE
+
+    close = get_close_matches(name, TIMETABLE, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"one of {', '.join(sorted(TIMETABLE))}"
+    return CliError(f"no entry {name!r}", hint=hint, code=ExitCode.USAGE)
+
+
+def _end_of_pause(until: str, length: str, entry: str) -> datetime:
+    from workers.cli.times import parse_duration, parse_instant
+
+    if bool(until) == bool(length):
+        msg = "a pause needs an end: give either --until or --for"
+        raise CliError(msg, hint=_pause_hint(entry), code=ExitCode.USAGE)
+    try:
+        return parse_instant(until) if until else datetime.now(UTC) + parse_duration(length)
+    except OverflowError as error:
+        msg = f"no calendar reaches as far as {length}"
+        raise CliError(msg, hint=_pause_hint(entry), code=ExitCode.USAGE) from error
+
+
+def _pause_hint(entry: str) -> str:
+    return f'nightcrew schedule pause {entry} --for 3d --reason "why"'
+
+
+def _operator() -> str:
+    """Name who sits at the keyboard, by the system and not by the environment."""
+    import os
+    import pwd
+
+    uid = os.getuid()
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
 
 
 def _slots(entry: "Entry", after: datetime) -> "Iterator[tuple[datetime, str]]":
     return ((slot, entry.name) for slot in entry.slots_after(after))
+
+
+def _is_paused(pause: "Pause | None", slot: datetime) -> bool:
+    return pause is not None and pause.covers(slot)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from workers.doctor import Examination
+    from workers.doctor.timetable import SlotFacts
     from workers.supervisor.crew_file import CrewRecord
 
 app = typer.Typer()
@@ -27,7 +28,9 @@ def status(data_dir: DataDir = None, json: AsJson = False) -> ExitCode:
     "broker": {"url", "reachable", "server", "version", "persistent", "memory_bytes"},
     "crew": {"pid", "since", "children": {NAME: PID}, "ready": [NAME], "restarts": {NAME: COUNT}} | null,
     "queues": [{"name", "length", "oldest_age_s", "unacked", "workers"}],
-    "slots": [{"entry", "kind", "slot_at", "job_id", "state", "next_at", "is_overdue"}],
+    "kinds": [{"kind", "queued", "oldest_age_s", "counted", "cap"}],
+    "slots": [{"entry", "kind", "slot_at", "job_id", "state", "next_at", "is_overdue", "verdict": "ok" | "overdue" |
+    "overrunning" | "broken", "reasons": [TEXT], "is_late", "duration_s", "paused_until"}],
     "usage": {"pending_entries", "lag_s", "log_bytes", "incidents": [{"at", "partition", "kind", "detail"}]} | null,
     "ledger": {"runs": {STATE: COUNT}, "dead_letters", "waiting_intents"} | null,
     "flower": {"url", "user", "password_file"} | null}. The url of the broker has no password; what cannot be known
@@ -68,6 +71,7 @@ def _document(crew: CrewContext) -> dict[str, Any]:
         "broker": {"url": mask_url(url), **_broker(examination)},
         "crew": _crew(record),
         "queues": _queues(examination),
+        "kinds": _kinds(examination),
         "slots": examination.tables.slots if examination.tables else [],
         "usage": _usage(examination),
         "ledger": _ledger(examination),
@@ -113,6 +117,21 @@ def _queues(examination: "Examination") -> list[dict[str, Any]]:
     ]
 
 
+def _kinds(examination: "Examination") -> list[dict[str, Any]]:
+    if examination.combined is None:
+        return []
+    return [
+        {
+            "kind": one.kind,
+            "queued": one.queued,
+            "oldest_age_s": None if one.oldest_age is None else one.oldest_age.total_seconds(),
+            "counted": one.counted,
+            "cap": one.cap,
+        }
+        for one in examination.combined.kinds
+    ]
+
+
 def _usage(examination: "Examination") -> dict[str, Any] | None:
     if examination.combined is None or examination.tables is None:
         return None
@@ -155,10 +174,18 @@ def _print(document: "Mapping[str, Any]") -> None:
         columns = ("name", "length", "oldest_age_s", "unacked", "workers")
         cells = [[_rounded(queue[column]) for column in columns] for queue in document["queues"]]
         print_table(("queue", "waiting", "oldest (s)", "unacked", "workers"), cells)
+    if waiting := [kind for kind in document["kinds"] if kind["queued"] or kind["counted"]]:
+        print_line("")
+        columns = ("kind", "queued", "oldest_age_s", "counted", "cap")
+        cells = [[_rounded(kind[column]) for column in columns] for kind in waiting]
+        print_table(("kind", "queued", "oldest (s)", "counts", "cap"), cells)
     if document["slots"]:
         print_line("")
-        rows = [(one.entry, one.slot_at, one.state, one.next_at) for one in document["slots"]]
-        print_table(("entry", "last slot (UTC)", "outcome", "next slot"), rows)
+        rows = [
+            (one.entry, _state(one), one.slot_at, one.state, _rounded(one.duration_s), one.next_at)
+            for one in document["slots"]
+        ]
+        print_table(("entry", "is", "last slot (UTC)", "outcome", "took (s)", "next slot"), rows)
     for reason in document["reasons"]:
         print_line("")
         print_line(f"{reason.level}: {reason.check}: {reason.detail}")
@@ -185,6 +212,11 @@ def _print_head(document: "Mapping[str, Any]") -> None:
         print_line(
             f"ledger   {runs}; {ledger['dead_letters']} dead letters, {ledger['waiting_intents']} to be taken in"
         )
+
+
+def _state(slot: "SlotFacts") -> str:
+    state = "paused" if slot.paused_until else slot.verdict
+    return f"{state}, late" if slot.is_late else state
 
 
 def _rounded(value: Any) -> Any:

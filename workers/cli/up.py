@@ -106,7 +106,9 @@ def _introduction(crew: "Crew", settings: Settings) -> list[tuple[str, str]]:
     lines = [("Nightcrew", f"runs in {settings.data_dir}; Ctrl-C ends it"), ("broker", mask_url(crew.broker_url))]
     if flower := crew.flower:
         kept = f"in {flower.password_file}"
-        password = f"{flower.password} (shown this once, kept {kept})" if flower.is_new else kept
+        # Standard error may be a log or a journal, which more people read and which keeps what it is told.
+        shows = flower.is_new and sys.stderr.isatty()
+        password = f"{flower.password} (shown this once, kept {kept})" if shows else kept
         lines.append(("Flower", f"{flower.url}  user {flower.user}, password {password}"))
     return [*lines, ("logs", str(settings.data_dir / "logs"))]
 

@@ -27,7 +27,7 @@ VERBS: Final = {
     "jobs": "See what became of jobs, retry them, look at dead letters.",
     "usage": "Count, rank, reset and replay uses.",
     "schedule": "See the timetable, and run an entry now.",
-    "config": "See and check the settings.",
+    "config": "See and check the settings, make the users of the broker.",
 }
 
 

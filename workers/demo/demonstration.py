@@ -78,7 +78,7 @@ class Demonstration:
         queries = UsageQueries(engine)
         before = _snapshot(queries)
         began_s = time.monotonic()
-        with Nightcrew(record.broker_url) as app:
+        with Nightcrew(self._broker_url(record), signing_key=self.settings.wire.first_key) as app:
             already = queries.sums().total
             self._send(app, queries, range(self.rounds // 2), already)
             killed_pid = kill_worker(crew)
@@ -113,7 +113,7 @@ class Demonstration:
 
     def _lose_doorbells(self, app: Nightcrew, record: CrewRecord, queries: UsageQueries, already: int) -> int:
         """Send the middle round while no worker runs, and throw away whatever would have told one of it."""
-        redis = connect(record.broker_url, 5.0)
+        redis = connect(self._broker_url(record), 5.0)
         middle = self.rounds // 2
         try:
             self._send(app, queries, range(middle, middle + 1), already)
@@ -122,6 +122,11 @@ class Demonstration:
             redis.close()
         self.audience.note(f"threw away every doorbell: {lost} lost")
         return lost
+
+    def _broker_url(self, record: CrewRecord) -> str:
+        """Give the address with its password, which the crew's record does not have."""
+        named = self.settings.broker.url
+        return record.broker_url if named is None else named.get_secret_value()
 
     def _wait_until_counted(self, queries: UsageQueries, already: int) -> None:
         sent = self.rounds * len(self.events)

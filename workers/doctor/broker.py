@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from workers.doctor.finding import Finding, error, ok, warning
 
@@ -88,10 +89,14 @@ def redis_cli(url: str) -> str:
     """Give the command that reaches this server; its password, if it has one, is asked for."""
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
-    ask = " --askpass" if parts.password or "password" in query else ""
+    user = unquote(parts.username or "") or query.get("username", "")
+    login = f" --user {quote(user)}" if user else ""
+    ask = f"{login} --askpass" if parts.password or "password" in query else ""
     if parts.scheme in {"unix", "redis+socket"}:
         return f"redis-cli -s '{parts.path}'{ask}"
-    tls = " --tls" if parts.scheme == "rediss" else ""
+    files = {"ssl_ca_certs": "--cacert", "ssl_certfile": "--cert", "ssl_keyfile": "--key"}
+    named = [f" {option} {quote(query[name])}" for name, option in files.items() if name in query]
+    tls = f" --tls{''.join(named)}" if parts.scheme == "rediss" else ""
     return f"redis-cli -h {parts.hostname} -p {parts.port or 6379}{tls}{ask}"
 
 

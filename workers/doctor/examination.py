@@ -26,6 +26,8 @@ from workers.doctor.machine import (
     check_python,
     check_secrets,
 )
+from workers.doctor.retention import check_kept
+from workers.doctor.retention_sight import see_kept
 from workers.doctor.work import check_combined, check_messages, check_tables
 
 if TYPE_CHECKING:
@@ -142,6 +144,7 @@ def _examine_work(patient: Patient, examination: Examination) -> None:
                 incidents_since=runtime.clock() - limits.incident_memory,
             )
             examination.findings += check_tables(examination.tables, limits)
+            examination.findings += check_kept(see_kept(runtime))
     if examination.messages is not None and examination.tables is not None:
         with _going_away("broker", examination):
             examination.combined = work_sight.see_combined(runtime)

@@ -23,7 +23,9 @@ class Limits:
     beat_silence: timedelta = timedelta(seconds=30)
     """How long beat may say nothing."""
     queue_age: timedelta = timedelta(minutes=5)
-    """How long a message may wait; ten times as long is an error."""
+    """How long a message or a queued run may wait; ten times as long is an error."""
+    full_queue_share: float = 0.8
+    """Of the cap of a kind; a full one is an error."""
     intent_age: timedelta = timedelta(minutes=3)
     """How long a job that an app asked for may wait to be taken into the ledger, which happens each minute."""
     log_age: timedelta = timedelta(minutes=3)

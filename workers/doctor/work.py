@@ -7,6 +7,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from workers.doctor.finding import Finding, error, ok, warning
+from workers.doctor.pressure import check_caps, check_queued_runs
+from workers.doctor.timetable import check_timetable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from tasks.usage.operations import Backlog
     from tasks.usage.position import Incident
     from workers.doctor.limits import Limits
+    from workers.doctor.pressure import KindFacts
+    from workers.doctor.timetable import SlotFacts
 
 _MUCH = 10
 """So many times a limit is an error."""
@@ -29,26 +33,12 @@ class QueueFacts:
     length: int
     """Messages that no worker has taken."""
     oldest_age: timedelta | None
-    """Of them; None for an empty queue, or when the message does not say."""
+    """Since its enqueueing, of the one that waits the longest; where nobody works, of those that the last worker took
+    and left as well. None when nothing waits, or when the message does not say."""
     unacked: int
     """Messages that a worker has taken and not finished."""
     oldest_unacked_age: timedelta | None
     workers: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlotFacts:
-    """The newest run of an entry of the timetable, and what is due."""
-
-    entry: str
-    kind: str
-    slot_at: datetime | None
-    """None when no slot has a run."""
-    job_id: str | None
-    state: str | None
-    next_at: datetime
-    is_overdue: bool
-    """A slot has no run although its grace is over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +71,7 @@ class CombinedFacts:
 
     ledger: LedgerSummary
     backlogs: Sequence[Backlog]
+    kinds: Sequence[KindFacts]
 
 
 def check_messages(facts: MessageFacts, limits: Limits, *, partitions: int, up: str, cli: str) -> Iterator[Finding]:
@@ -104,6 +95,8 @@ def check_combined(facts: CombinedFacts, limits: Limits) -> Iterator[Finding]:
     """Judge what only both together can tell."""
     yield check_dead_letters(facts.ledger.open_dead_letters)
     yield check_usage_lag(facts.backlogs, limits)
+    yield check_queued_runs(facts.kinds, limits)
+    yield check_caps(facts.kinds, limits)
 
 
 def check_beat(silence: timedelta | None, limits: Limits, *, up: str) -> Finding:
@@ -112,15 +105,6 @@ def check_beat(silence: timedelta | None, limits: Limits, *, up: str) -> Finding
         return error("beat", "beat gives no sign of life: nothing is started by the clock", fix=up)
     detail = f"last sign of life {silence.total_seconds():.0f} s ago"
     return ok("beat", detail) if silence <= limits.beat_silence else error("beat", detail, fix=up)
-
-
-def check_timetable(slots: Collection[SlotFacts]) -> Finding:
-    """Judge whether every entry was fired when it was due."""
-    late = [slot for slot in slots if slot.is_overdue]
-    if not late:
-        return ok("timetable", f"{len(slots)} entries, none overdue")
-    named = ", ".join(f"{one.entry} (last run: {one.slot_at or 'never'})" for one in late)
-    return error("timetable", f"overdue: {named}", fix=f"nightcrew schedule run-now {late[0].entry}")
 
 
 def check_workers(queues: Collection[QueueFacts], *, up: str) -> Finding:
@@ -137,7 +121,8 @@ def check_queue_age(queues: Collection[QueueFacts], limits: Limits) -> Finding:
     if not aged:
         return ok("queue-age", "nothing waits")
     age, queue = max(aged, key=lambda pair: pair[0])
-    detail = f"the oldest of {queue.length} messages of {queue.name} waits for {_seconds(age)}"
+    messages = queue.length if queue.workers else queue.length + queue.unacked
+    detail = f"the oldest of {messages} messages of {queue.name} waits for {_seconds(age)}"
     return _by_age("queue-age", age, limits.queue_age, detail, fix="nightcrew jobs list --state queued")
 
 
@@ -186,7 +171,10 @@ def check_usage_incidents(incidents: Sequence[tuple[datetime, int, Incident]], l
         return ok("usage-incidents", f"none in {hours:g} h")
     at, partition, incident = incidents[0]
     detail = f"{len(incidents)} in {hours:g} h; {at:%Y-%m-%d %H:%M:%SZ}, partition {partition}: {incident.detail}"
-    fixes = {"log_over_cap": "export NIGHTCREW_USAGE__LOG_CAP_BYTES=$((2 * 512 * 1024 * 1024))"}
+    fixes = {
+        "log_over_cap": "export NIGHTCREW_USAGE__LOG_CAP_BYTES=$((2 * 512 * 1024 * 1024))",
+        "signature_unknown": "nightcrew jobs dead --all   # ops/signing.md: when to take a key out",
+    }
     return warning("usage-incidents", detail, fix=fixes.get(incident.kind, "nightcrew usage replay"))
 
 

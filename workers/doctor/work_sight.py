@@ -6,14 +6,17 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from nightcrew import wire
-from tasks.ledger.firing import newest_slot_run
 from tasks.ledger.operations import queue_depths, summarize
+from tasks.ledger.overview import look_at
+from tasks.ledger.pressure import kind_depths
 from tasks.ledger.store import streams
 from tasks.ledger.store.queues import unacked_key
 from tasks.usage.operations import backlog, partitions
 from tasks.usage.store import UsageQueries
 from workers.doctor.consumers import workers_by_queue
-from workers.doctor.work import CombinedFacts, MessageFacts, QueueFacts, SlotFacts, TableFacts
+from workers.doctor.pressure import KindFacts
+from workers.doctor.timetable import SlotFacts, slot_facts
+from workers.doctor.work import CombinedFacts, MessageFacts, QueueFacts, TableFacts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,7 +55,7 @@ def see_tables(
         TransientError: it went away.
     """
     return TableFacts(
-        slots=[_slot(runtime, entry, since=started_at) for entry in timetable.values()],
+        slots=_slots(runtime, timetable, since=started_at),
         incidents=UsageQueries(runtime.engine).incidents(since=incidents_since),
     )
 
@@ -63,7 +66,7 @@ def see_combined(runtime: Runtime) -> CombinedFacts:
     Raises:
         TransientError: one of them went away.
     """
-    return CombinedFacts(ledger=summarize(runtime), backlogs=backlog(runtime))
+    return CombinedFacts(ledger=summarize(runtime), backlogs=backlog(runtime), kinds=_kinds(runtime))
 
 
 def _beat_silence(redis: Redis, now: datetime) -> timedelta | None:
@@ -80,13 +83,31 @@ def _queues(runtime: Runtime, workers: Mapping[str, int]) -> list[QueueFacts]:
         QueueFacts(
             name=depth.queue,
             length=depth.waiting,
-            oldest_age=None if depth.oldest_at is None else max(now - depth.oldest_at, timedelta()),
+            oldest_age=_age(depth.oldest_at if workers.get(depth.queue) else depth.oldest_of_all_at, now),
             unacked=depth.unacked,
             oldest_unacked_age=_oldest_unacked_age(runtime.redis, depth.queue, now) if depth.unacked else None,
             workers=workers.get(depth.queue, 0),
         )
         for depth in queue_depths(runtime)
     ]
+
+
+def _kinds(runtime: Runtime) -> list[KindFacts]:
+    now = runtime.clock()
+    return [
+        KindFacts(
+            kind=depth.kind,
+            queued=depth.queued,
+            oldest_age=_age(depth.oldest_at, now),
+            counted=depth.counted,
+            cap=depth.cap,
+        )
+        for depth in kind_depths(runtime)
+    ]
+
+
+def _age(instant: datetime | None, now: datetime) -> timedelta | None:
+    return None if instant is None else max(now - instant, timedelta())
 
 
 def _oldest_intent_age(redis: Redis, now: datetime) -> timedelta | None:
@@ -110,25 +131,10 @@ def _stuck_bells(redis: Redis, partition_numbers: Sequence[int]) -> list[str]:
         return [key for key, ttl in zip(keys, pipe.execute(), strict=True) if ttl == _NO_TTL]
 
 
-def _slot(runtime: Runtime, entry: Entry, *, since: datetime | None) -> SlotFacts:
-    now = runtime.clock()
-    run = newest_slot_run(entry, runtime)
-    slot_at = None if run is None or run.dedup_key is None else _slot_of(run.dedup_key)
-    # An entry that has never run is not late before somebody was there to run it.
-    known = [instant for instant in (slot_at, since) if instant is not None]
-    return SlotFacts(
-        entry=entry.name,
-        kind=entry.message.kind,
-        slot_at=slot_at,
-        job_id=None if run is None else run.id,
-        state=None if run is None else str(run.state),
-        next_at=next(entry.slots_after(now)),
-        is_overdue=bool(known) and entry.slot_at(now - entry.grace) > max(known),
-    )
-
-
-def _slot_of(dedup_key: str) -> datetime:
-    return datetime.fromisoformat(dedup_key.partition(":")[2])
+def _slots(runtime: Runtime, timetable: Mapping[str, Entry], *, since: datetime | None) -> list[SlotFacts]:
+    now, entries = runtime.clock(), list(timetable.values())
+    standings = look_at(entries, runtime, since=since)
+    return [slot_facts(entry, standing, now=now) for entry, standing in zip(entries, standings, strict=True)]
 
 
 def _oldest_unacked_age(redis: Redis, queue: str, now: datetime) -> timedelta | None:

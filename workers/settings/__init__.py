@@ -13,7 +13,7 @@ Reading order: `tree.py` (every setting), `urls.py`, `loading.py` (the sources),
 (the tree as a list, for people). Owns the files `nightcrew.toml`, `ops/settings.md`, `ops/nightcrew.example.toml`.
 """
 
-from workers.settings.explaining import SettingOrigin, explain, world_readable_secrets
+from workers.settings.explaining import SettingOrigin, explain, secret_texts, world_readable_secrets
 from workers.settings.loading import FILE_NAME, SettingsError, load_settings
 from workers.settings.tree import Settings
 
@@ -24,5 +24,6 @@ __all__ = [
     "SettingsError",
     "explain",
     "load_settings",
+    "secret_texts",
     "world_readable_secrets",
 ]

@@ -59,8 +59,8 @@ def _describe(name: str, info: FieldInfo) -> SettingField:
         name=name,
         description=info.description or "",
         accepts=_accepts(options, info.metadata),
-        default=None if info.is_required() else info.default,
-        is_secret=SecretStr in options,
+        default=None if info.is_required() else info.get_default(call_default_factory=True),
+        is_secret=SecretStr in options or any(SecretStr in get_args(option) for option in options),
     )
 
 
@@ -77,6 +77,10 @@ def _accepts(options: tuple[Any, ...], metadata: list[Any]) -> str:
     if options[0] is bool:
         return "`true` · `false`"
     units = [note.name for note in metadata if isinstance(note, Unit)]
+    if get_origin(options[0]) is tuple:
+        return "list of keys (secret)"
+    if get_origin(options[0]) is dict:
+        return units[0] if units else "URLs by entry (secret)"
     if not units:
         return "URL (secret)" if options[0] is SecretStr else "path"
     return " ".join([*_bounds(metadata), *units])

@@ -23,6 +23,8 @@ from workers.settings.tree import Origin, Settings
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from pydantic.fields import FieldInfo
+
 FILE_NAME: Final = "nightcrew.toml"
 SECRETS_DIRECTORY: Final = "CREDENTIALS_DIRECTORY"
 """Variable that names the secrets directory; systemd sets it for `LoadCredential=`."""
@@ -127,6 +129,24 @@ class _EnvironmentSource(EnvSettingsSource):
     def _load_env_vars(self) -> Mapping[str, str | None]:
         return {name.lower(): value for name, value in self._env.items()}
 
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        """Leave what is no JSON as it is: the tree refuses it, and names the setting."""
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError:
+            return value
+
+
+class _SecretsSource(NestedSecretsSettingsSource):
+    """The library's source, as patient as the one of the environment."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        """Leave what is no JSON as it is: keys may stand one to a line."""
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError:
+            return value
+
 
 def _from_environment(env: Mapping[str, str]) -> _Source:
     source = _Source()
@@ -160,7 +180,7 @@ def _from_secrets(env: Mapping[str, str]) -> _Source:
                 origins[known[name]] = Origin(description=f"secret {path}", path=path)
             elif _is_ours(name, known):
                 source.problems.append(f"secret {path}: no such setting{_did_you_mean(name, known)}")
-        nested = NestedSecretsSettingsSource(Settings, secrets_dir=directory)()  # type: ignore[arg-type]  # it takes either
+        nested = _SecretsSource(Settings, secrets_dir=directory)()  # type: ignore[arg-type]  # it takes either
     except (OSError, UnicodeDecodeError, SourceError) as error:
         source.problems.append(f"secrets directory {directory}: cannot be read ({error})")
         return source
@@ -202,10 +222,16 @@ def _from_file(path: Path) -> _Source:
 
 def _flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in nested.items():
-        if isinstance(value, dict) and value:
+        if isinstance(value, dict) and value and not _holds_several(f"{prefix}{name}"):
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
+
+
+def _holds_several(name: str) -> bool:
+    """Tell a setting of several values from a section: a table in its place is its value, right or wrong."""
+    field = setting_fields().get(name)
+    return field is not None and isinstance(field.default, dict | tuple)
 
 
 def _variable(name: str) -> str:

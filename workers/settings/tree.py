@@ -13,7 +13,11 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from nightcrew.messages import kinds
+from nightcrew.signing import Guard, SigningKey
+from schedules.timetable import TIMETABLE
 from tasks.runtime import LedgerOptions, UsageOptions
+from workers.settings.pings import check_entry_name, checked_ping_template, checked_ping_url
 from workers.settings.urls import checked_broker_url, checked_database_url
 
 
@@ -40,6 +44,10 @@ _USAGE = UsageOptions()
 _LEDGER = LedgerOptions()
 
 Seconds = Annotated[float, Field(gt=0), Unit("seconds")]
+Retention = Annotated[float, Field(ge=1), Unit("seconds")]
+QueueCap = Annotated[int, Field(ge=0)]
+
+_DAY_S = 24 * 60 * 60
 
 
 class _Section(BaseModel):
@@ -94,6 +102,10 @@ class UsageSettings(_Section):
     """Memory of one partition at which the log is cut even where no restore point proves its entries; this alerts."""
     compact_after_s: Seconds = _USAGE.compact_after.total_seconds()
     """How long applied entries stay in the log as they came, so that a copy of the database of that age can be replayed."""  # noqa: E501
+    keep_producers_s: Annotated[float, Field(ge=8 * _DAY_S), Unit("seconds")] = _USAGE.keep_producers.total_seconds()
+    """How long the last flush of each producer is known. An app whose spool comes back later counts what it held twice, if it was counted before."""  # noqa: E501
+    keep_incidents_s: Seconds = _USAGE.keep_incidents.total_seconds()
+    """How long it is kept what happened to the log."""
 
     def options(self) -> UsageOptions:
         """Give what the jobs of the slice need to know."""
@@ -102,6 +114,8 @@ class UsageSettings(_Section):
             drain_entries=self.drain_entries,
             log_cap_bytes=self.log_cap_bytes,
             compact_after=timedelta(seconds=self.compact_after_s),
+            keep_producers=timedelta(seconds=self.keep_producers_s),
+            keep_incidents=timedelta(seconds=self.keep_incidents_s),
         )
 
 
@@ -116,10 +130,36 @@ class LedgerSettings(_Section):
     """How often a job is started before it is given up as `dead`."""
     republish_after_s: Annotated[float, Field(ge=1), Unit("seconds")] = _LEDGER.republish_after.total_seconds()
     """How long a queued job may stand unstarted before its message is sent again."""
-    mirror_ttl_s: Annotated[float, Field(ge=60), Unit("seconds")] = _LEDGER.mirror_ttl.total_seconds()
+    mirror_ttl_s: Retention = _LEDGER.mirror_ttl.total_seconds()
     """How long an app can read the state of a finished job."""
-    keep_maintenance_s: Annotated[float, Field(ge=0), Unit("seconds")] = _LEDGER.keep_maintenance.total_seconds()
-    """How long the row of a succeeded run stays when it was the crew's own upkeep, such as a reconcile each minute."""
+    keep_runs_s: Retention = _LEDGER.keep_runs.total_seconds()
+    """How long a job that succeeded or was cancelled is remembered, and its dedup key with it. An older message or intent that comes back becomes a dead letter instead of running again."""  # noqa: E501
+    keep_failed_s: Retention = _LEDGER.keep_failed.total_seconds()
+    """The same for a job that failed, died or was missed, and can be retried meanwhile."""
+    keep_maintenance_s: Retention = _LEDGER.keep_maintenance.total_seconds()
+    """The same for the crew's own upkeep, such as a reconcile each minute, unless it failed."""
+    keep_dead_letters_s: Retention = _LEDGER.keep_dead_letters.total_seconds()
+    """How long a dead letter waits for an operator."""
+    keep_retried_letters_s: Retention = _LEDGER.keep_retried_letters.total_seconds()
+    """How long a dead letter stays that was tried again."""
+    queue_cap: Annotated[int, Field(ge=1), Unit("jobs")] = _LEDGER.queue_cap
+    """How many jobs of a kind may wait. Over it `enqueue` refuses more of that kind; the timetable and operators are not refused."""  # noqa: E501
+    queue_caps: Annotated[dict[str, QueueCap], Unit("a table of kinds, for each its jobs")] = Field(
+        default_factory=dict
+    )
+    """The same for single kinds, in the place of `queue_cap`; 0 takes none. In the environment as JSON: `{"ledger.canary": 100}`."""  # noqa: E501
+    max_dead_letters: Annotated[int, Field(ge=1), Unit("letters")] = _LEDGER.max_dead_letters
+    """How many dead letters are kept at most. Over it the retried ones go first, then the oldest; this alerts."""
+    keep_pings_s: Retention = _LEDGER.keep_pings.total_seconds()
+    """How long it is kept when a ping to a dead-man switch was sent, or given up."""
+
+    @field_validator("queue_caps", mode="after")
+    @classmethod
+    def _check_kinds(cls, caps: dict[str, int]) -> dict[str, int]:
+        if unknown := sorted(caps.keys() - kinds()):
+            msg = f"no kind {', '.join(map(repr, unknown))}: one of {', '.join(sorted(kinds()))}"
+            raise ValueError(msg)
+        return caps
 
     def options(self) -> LedgerOptions:
         """Give what the jobs of the slice need to know."""
@@ -128,8 +168,81 @@ class LedgerSettings(_Section):
             max_attempts=self.max_attempts,
             republish_after=timedelta(seconds=self.republish_after_s),
             mirror_ttl=timedelta(seconds=self.mirror_ttl_s),
+            keep_runs=timedelta(seconds=self.keep_runs_s),
+            keep_failed=timedelta(seconds=self.keep_failed_s),
             keep_maintenance=timedelta(seconds=self.keep_maintenance_s),
+            keep_dead_letters=timedelta(seconds=self.keep_dead_letters_s),
+            keep_retried_letters=timedelta(seconds=self.keep_retried_letters_s),
+            max_dead_letters=self.max_dead_letters,
+            keep_pings=timedelta(seconds=self.keep_pings_s),
+            queue_cap=self.queue_cap,
+            queue_caps=dict(self.queue_caps),
         )
+
+
+class ScheduleSettings(_Section):
+    """The timetable, and who outside hears that it is kept."""
+
+    ping_url: SecretStr | None = None
+    """Where every entry of the timetable tells a dead-man switch that a run starts and how it ends, by the protocol of healthchecks.io: `https://hc-ping.com/KEY/{entry}`. Empty: nowhere."""  # noqa: E501
+    ping_urls: dict[str, SecretStr] = Field(default_factory=dict)
+    """The same for single entries by name, in the place of `ping_url`; an empty address leaves an entry out. In the environment as JSON: `{"ledger-reconcile": "https://hc-ping.com/UUID"}`."""  # noqa: E501
+    ping_timeout_s: Annotated[float, Field(ge=0.1, le=60), Unit("seconds")] = 10.0
+    """How long the switch may take to answer. No job waits for it."""
+
+    @field_validator("ping_url", mode="after")
+    @classmethod
+    def _check_ping_url(cls, url: SecretStr | None) -> SecretStr | None:
+        return SecretStr(checked_ping_template(url.get_secret_value())) if url else None
+
+    @field_validator("ping_urls", mode="after")
+    @classmethod
+    def _check_ping_urls(cls, urls: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for entry in urls:
+            check_entry_name(entry)
+        return {
+            entry: SecretStr(checked_ping_url(url.get_secret_value()) if url else "") for entry, url in urls.items()
+        }
+
+    def ping_targets(self) -> dict[str, SecretStr]:
+        """Give the address of each entry that has one."""
+        template = self.ping_url.get_secret_value() if self.ping_url else None
+        of_all = {} if template is None else {name: SecretStr(template.replace("{entry}", name)) for name in TIMETABLE}
+        return {entry: url for entry, url in {**of_all, **self.ping_urls}.items() if url}
+
+
+class WireSettings(_Section):
+    """Whom the crew believes what comes over the wire."""
+
+    signing_keys: tuple[SecretStr, ...] = ()
+    """Keys under which apps and crew sign, each `id:secret` as `nightcrew config new-signing-key` prints it. The crew signs with the first and believes all, so that keys can be changed while everything runs. In the environment as JSON: `["2026:…"]`; in a secrets directory also one to a line. Empty: nothing is signed."""  # noqa: E501
+    require_signatures: bool | None = None
+    """Whether what has no signature becomes a dead letter. Empty: yes, if there are keys. A wrong signature is never let pass."""  # noqa: E501
+
+    @field_validator("signing_keys", mode="before")
+    @classmethod
+    def _split_lines(cls, keys: object) -> object:
+        return tuple(keys.split()) if isinstance(keys, str) else keys
+
+    @field_validator("require_signatures", mode="before")
+    @classmethod
+    def _take_back(cls, requires: object) -> object:
+        return None if requires == "" else requires
+
+    @model_validator(mode="after")
+    def _check_keys(self) -> Self:
+        self.guard()
+        return self
+
+    @property
+    def first_key(self) -> str | None:
+        """The key that signs, secret and all."""
+        return self.signing_keys[0].get_secret_value() if self.signing_keys else None
+
+    def guard(self) -> Guard:
+        """Give what signs and checks for a process."""
+        keys = [SigningKey.parse(key.get_secret_value()) for key in self.signing_keys]
+        return Guard(keys, requires=self.require_signatures)
 
 
 class FlowerSettings(_Section):
@@ -139,6 +252,13 @@ class FlowerSettings(_Section):
     """Whether `nightcrew up` starts Flower."""
     port: Annotated[int, Field(ge=0, le=65_535), Unit("(a TCP port)")] = 0
     """Where Flower listens; 0 takes a free port."""
+    broker_url: SecretStr | None = None
+    """The broker as Flower reaches it, best as the user `viewer` of `ops/security.md`. Empty: as the crew does."""
+
+    @field_validator("broker_url", mode="after")
+    @classmethod
+    def _check_url(cls, url: SecretStr | None) -> SecretStr | None:
+        return SecretStr(checked_broker_url(url.get_secret_value())) if url else None
 
 
 class LogSettings(_Section):
@@ -168,6 +288,8 @@ class Settings(BaseSettings):
     database: DatabaseSettings = DatabaseSettings()
     usage: UsageSettings = UsageSettings()
     ledger: LedgerSettings = LedgerSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    wire: WireSettings = WireSettings()
     flower: FlowerSettings = FlowerSettings()
     log: LogSettings = LogSettings()
 

@@ -9,6 +9,8 @@ import re
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
+from nightcrew._redis import tls_problem
+
 _TCP_SCHEMES: Final = ("redis", "rediss")
 _SOCKET_SCHEMES: Final = ("unix", "redis+socket")
 _POSTGRESQL_SCHEMES: Final = ("postgresql", "postgres", "postgresql+psycopg")
@@ -35,6 +37,8 @@ def checked_broker_url(url: str) -> str:
     else:
         msg = f"has an unknown scheme {parts.scheme!r}: write redis://, rediss://, unix:// or redis+socket://"
         raise ValueError(msg)
+    if problem := tls_problem(url):
+        raise ValueError(problem)
     return url
 
 

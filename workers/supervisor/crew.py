@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Self
 
+from nightcrew._redis import mask_url
 from workers.supervisor import members
 from workers.supervisor.broker import EmbeddedBroker, check_reachable
 from workers.supervisor.child import Child, ChildSpec, CrewEvent
@@ -258,7 +259,7 @@ class Crew:
         flower, children = self.flower, self._children
         return CrewRecord(
             pid=os.getpid(),
-            broker_url=self.broker_url,
+            broker_url=mask_url(self.broker_url),
             flower=FlowerAddress(url=flower.url, user=flower.user) if flower else None,
             children={name: child.pid for name, child in children.items() if child.pid is not None},
             ready=tuple(name for name, child in children.items() if child.state == "ready"),

@@ -29,7 +29,7 @@ class CrewRecord:
     pid: int
     """The supervisor."""
     broker_url: str = field(repr=False)
-    """With its password, if it has one."""
+    """Never with a password: one stands where the settings are, and the crew's own broker has none."""
     flower: FlowerAddress | None
     children: dict[str, int]
     """Process ids by name; one that is between death and restart is left out."""

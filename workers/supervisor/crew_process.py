@@ -14,7 +14,7 @@ from workers.supervisor.errors import ChildStartError
 from workers.supervisor.spawn import Family, spawn
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -29,8 +29,17 @@ class CrewProcess:
     Start it from the thread that outlives it (see `spawn`).
     """
 
-    def __init__(self, data_dir: Path, *, with_flower: bool = True, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        with_flower: bool = True,
+        env: Mapping[str, str] | None = None,
+        command: Sequence[str] = (sys.executable, "-m", "workers.cli", "up"),
+    ) -> None:
+        """`command` runs a crew and takes the options `--data-dir` and `--no-flower`."""
         self._data_dir = data_dir
+        self._command = tuple(command)
         self._with_flower = with_flower
         self._env = {**os.environ, **(env or {})}
         self._family: Family | None = None
@@ -58,7 +67,7 @@ class CrewProcess:
         """
         prepare_directory(self._data_dir)
         prepare_directory(self.log.parent)
-        argv = [sys.executable, "-m", "workers.cli", "up", "--data-dir", str(self._data_dir.absolute())]
+        argv = [*self._command, "--data-dir", str(self._data_dir.absolute())]
         if not self._with_flower:
             argv.append("--no-flower")
         self._family = spawn(argv, env=self._env, cwd=self._data_dir, log=self.log)

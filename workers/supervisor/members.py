@@ -79,12 +79,14 @@ def worker_specs(settings: Settings, env: Mapping[str, str]) -> list[ChildSpec]:
 
 
 def flower_spec(settings: Settings, env: Mapping[str, str], access: FlowerAccess) -> ChildSpec:
-    """Describe Flower."""
+    """Describe Flower, which may have a user of its own at the broker: a page needs less than a worker."""
+    own = settings.flower.broker_url
+    address = {} if own is None else {"NIGHTCREW_BROKER__URL": own.get_secret_value()}
     return _celery_spec(
         settings,
         FLOWER,
         flower.ARGV,
-        flower.flower_environment(access, env),
+        flower.flower_environment(access, {**env, **address}),
         FLOWER_STOP,
         probe=lambda pid: flower.is_listening(pid, port=access.port),
     )

@@ -9,12 +9,13 @@
 Importing it costs little: names are loaded when they are first used (PEP 562), and neither Celery
 nor redis before something is sent.
 
-Redis keys: written `nightcrew:usage:*` (counts) and `nightcrew:intents` (jobs), read
-`nightcrew:job:*`; `wire.py` spells them.
+Redis keys: written `nightcrew:usage:*` (counts), `nightcrew:intents` and `nightcrew:jobs:queued:*` (jobs), read
+`nightcrew:jobs:caps` and `nightcrew:job:*`; `wire.py` spells them.
 
 Reading order: `wire.py`, `messages/`, `errors.py`, `client.py`. Counting: `usage.py` (the call),
 `_buffer.py` (what waits in memory) or `_spool.py` (on disk), `_flusher.py` (when it leaves),
-`_usage_log.py` and `flush.lua` (how it arrives). Jobs: `_intake.py`, `_publisher.py`, `jobs.py` and `_mirror.py`.
+`_usage_log.py` and `flush.lua` (how it arrives). Jobs: `_intake.py` and `enqueue.lua`, `_publisher.py`, `jobs.py` and
+`_mirror.py`.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         JobFailedError,
         JobTimeoutError,
         NightcrewError,
+        QueueFullError,
         SpoolError,
     )
     from nightcrew.jobs import JobHandle, JobProgress
@@ -58,6 +60,7 @@ __all__ = [
     "Message",
     "Nightcrew",
     "NightcrewError",
+    "QueueFullError",
     "SpoolError",
     "UsageCounter",
 ]

@@ -1,19 +1,23 @@
 """Handing jobs over: the intent goes to a durable stream first, the Celery message after it.
 
 Once the intent is stored the job will run: should the message get lost, the crew's reconciler
-publishes it again. So only the intent decides whether `enqueue` succeeds.
+publishes it again. So only the intent decides whether `enqueue` succeeds. `enqueue.lua` stores it, unless too many
+jobs of its kind wait already.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import time
 import uuid
+from functools import cache
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 from nightcrew import _redis, wire
-from nightcrew.errors import EnqueueError, InvalidMessageError
+from nightcrew.errors import EnqueueError, InvalidMessageError, QueueFullError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,14 +25,17 @@ if TYPE_CHECKING:
     from redis import Redis
 
     from nightcrew._publisher import Outgoing, Publisher
+    from nightcrew.signing import Signer
 
-    _Fields = dict[
-        bytes | bytearray | memoryview[int] | str | int | float, bytes | bytearray | memoryview[int] | str | int | float
-    ]
+    _Fields = dict[str, str | bytes]
 
-MAX_PAYLOAD_BYTES: Final = 1024 * 1024
+MAX_PAYLOAD_BYTES: Final = wire.MAX_PAYLOAD_BYTES
+MAX_BATCH_JOBS: Final = 10_000
+"""Of one `enqueue_many`: Redis does nothing else while it takes them in, some 20 ms for a thousand."""
+MAX_BATCH_BYTES: Final = 64 * 1024 * 1024
 MAX_DEDUP_KEY_CHARACTERS: Final = 200
 _OPERATION_SHARE: Final = 3 / 8
+_MEMORY_IS_FULL: Final = "Redis has reached its maxmemory and takes nothing more; `nightcrew doctor` says more"
 
 _log = logging.getLogger("nightcrew")
 
@@ -36,20 +43,32 @@ _log = logging.getLogger("nightcrew")
 class Intake:
     """Stores intents and publishes their messages, all within one timeout. Safe for threads."""
 
-    def __init__(self, url: str, timeout_s: float, publisher: Publisher) -> None:
+    def __init__(
+        self,
+        url: str,
+        timeout_s: float,
+        publisher: Publisher,
+        *,
+        heeds_caps: bool = True,
+        signer: Signer | None = None,
+    ) -> None:
         self._timeout_s = timeout_s
         self._publisher = publisher
+        self._signer = signer
+        self._heeds_caps = heeds_caps
         self._redis: Redis = _connect(url, timeout_s)
 
     def submit(self, items: Sequence[Outgoing]) -> None:
         """Hand the jobs over: all of them, or none.
 
         Raises:
-            InvalidMessageError: a payload is no JSON, or too large.
+            InvalidMessageError: a payload is no JSON, or too large, or there are too many at once.
+            QueueFullError: too many jobs of a kind wait already.
             EnqueueError: they could not be handed over in time; it says whether they may run all the same.
         """
         started = time.monotonic()
-        fields = [_fields(item) for item in items]
+        fields = [self._fields(item) for item in items]
+        check_batch([one["payload"] for one in fields])
         self._reach(items, started)
         self._store(items, fields)
         left_s = self._timeout_s - (time.monotonic() - started)
@@ -63,6 +82,18 @@ class Intake:
     def close(self) -> None:
         """Give the connections back."""
         self._redis.close()
+
+    def _fields(self, item: Outgoing) -> _Fields:
+        fields: _Fields = {
+            "v": "1",
+            "id": item.job_id,
+            "kind": item.message.kind,
+            "payload": payload_json(item),
+            "dedup_key": item.dedup_key or "",
+            "correlation_id": item.correlation_id,
+            "enqueued_at": repr(item.enqueued_at.timestamp()),
+        }
+        return fields if self._signer is None else {**fields, "sig": self._signer.sign_intent(fields)}
 
     def _reach(self, items: Sequence[Outgoing], started: float) -> None:
         """Make sure that Redis answers: whatever fails before the intent is sent is a clear no."""
@@ -85,21 +116,38 @@ class Intake:
 
     def _store(self, items: Sequence[Outgoing], fields: Sequence[_Fields]) -> None:
         from redis.exceptions import ConnectionError as RedisConnectionError
-        from redis.exceptions import RedisError
+        from redis.exceptions import OutOfMemoryError, RedisError
         from redis.exceptions import TimeoutError as RedisTimeoutError
 
+        kinds = list(dict.fromkeys(item.message.kind for item in items))
         try:
-            if len(fields) == 1:
-                self._redis.xadd(wire.INTENTS, fields[0])
-                return
-            with self._redis.pipeline(transaction=True) as pipeline:
-                for one in fields:
-                    pipeline.xadd(wire.INTENTS, one)
-                pipeline.execute()
+            verdict, *details = self._call(kinds, items, fields)
         except (RedisConnectionError, RedisTimeoutError, OSError) as error:
             raise _refusal(items, error, accepted="unknown") from error
-        except RedisError as error:  # Redis answered, and the answer is no (out of memory, read-only, no permission)
+        except OutOfMemoryError as error:
+            raise _refusal(items, _MEMORY_IS_FULL, accepted="no") from error
+        except RedisError as error:  # Redis answered, and the answer is no (read-only, disk full, no permission)
             raise _refusal(items, error, accepted="no") from error
+        if verdict in {b"full", "full"}:
+            number, waiting, cap = map(int, details)
+            ids = tuple(item.job_id for item in items)
+            raise QueueFullError(kind=kinds[number - 1], waiting=waiting, cap=cap, job_ids=ids)
+
+    def _call(self, kinds: list[str], items: Sequence[Outgoing], fields: Sequence[_Fields]) -> Any:
+        from redis.exceptions import NoScriptError
+
+        keys = [wire.INTENTS, wire.QUEUE_CAPS, *map(wire.queued_jobs, kinds)]
+        numbers = {kind: number for number, kind in enumerate(kinds, start=1)}
+        args: list[str | bytes | int] = [int(self._heeds_caps), *kinds]
+        for item, one in zip(items, fields, strict=True):
+            args += (numbers[item.message.kind], item.job_id, 2 * len(one))
+            for name, value in one.items():
+                args += (name, value)
+        script, digest = _script()
+        try:
+            return self._redis.evalsha(digest, len(keys), *keys, *args)
+        except NoScriptError:  # Redis was restarted: nothing has run
+            return self._redis.eval(script, len(keys), *keys, *args)
 
 
 def check_job_id(job_id: str) -> str:
@@ -148,16 +196,25 @@ def payload_json(item: Outgoing) -> bytes:
     return body
 
 
-def _fields(item: Outgoing) -> _Fields:
-    return {
-        "v": 1,
-        "id": item.job_id,
-        "kind": item.message.kind,
-        "payload": payload_json(item),
-        "dedup_key": item.dedup_key or "",
-        "correlation_id": item.correlation_id,
-        "enqueued_at": repr(item.enqueued_at.timestamp()),
-    }
+def check_batch(payloads: Sequence[str | bytes]) -> None:
+    """Refuse what would hold up everyone else who talks to Redis.
+
+    Raises:
+        InvalidMessageError: there are too many at once.
+    """
+    if len(payloads) > MAX_BATCH_JOBS:
+        msg = f"{len(payloads):,} jobs at once; at most {MAX_BATCH_JOBS:,} are taken: hand them over in parts"
+        raise InvalidMessageError(msg)
+    size_bytes = sum(map(len, payloads))
+    if size_bytes > MAX_BATCH_BYTES:
+        msg = f"{size_bytes:,} bytes at once, at most {MAX_BATCH_BYTES:,} are taken: hand the jobs over in parts"
+        raise InvalidMessageError(msg)
+
+
+@cache
+def _script() -> tuple[str, str]:
+    script = files("nightcrew").joinpath("enqueue.lua").read_text(encoding="utf-8")
+    return script, hashlib.sha1(script.encode()).hexdigest()  # noqa: S324 - the name that EVALSHA knows a script by
 
 
 def _connect(url: str, timeout_s: float) -> Redis:
@@ -166,7 +223,7 @@ def _connect(url: str, timeout_s: float) -> Redis:
     return redis
 
 
-def _refusal(items: Sequence[Outgoing], error: Exception, *, accepted: Any) -> EnqueueError:
+def _refusal(items: Sequence[Outgoing], error: Exception | str, *, accepted: Any) -> EnqueueError:
     ids = tuple(item.job_id for item in items)
     kinds = items[0].message.kind + (f" and {len(ids) - 1} more" if ids[1:] else "")
     outcome = "it will not run" if accepted == "no" else "it may run all the same"

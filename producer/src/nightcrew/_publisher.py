@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from nightcrew.messages import Message
+    from nightcrew.signing import Signer
 
 _BATCH_MESSAGES: Final = 500
 _OPERATION_SHARE: Final = 3 / 8  # together with connecting and with the intent before it: one whole timeout
@@ -38,10 +39,11 @@ class Outgoing:
 
 
 class Publisher:
-    """Puts messages on their queues; connects at first use. Safe for threads."""
+    """Puts messages on their queues, signed where there is a signer; connects at first use. Safe for threads."""
 
-    def __init__(self, url: str, timeout_s: float) -> None:
+    def __init__(self, url: str, timeout_s: float, *, signer: Signer | None = None) -> None:
         self._url = url
+        self._signer = signer
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._celery: Any = None
@@ -139,11 +141,19 @@ class Publisher:
             exchange="",
             routing_key=item.message.queue,
             serializer="json",
-            headers={**celery_message.headers, **_headers(item)},
+            headers={**celery_message.headers, **self._headers(item, payload)},
             delivery_mode=2,
             retry=False,
             **celery_message.properties,
         )
+
+    def _headers(self, item: Outgoing, payload: dict[str, Any]) -> dict[str, Any]:
+        headers = _headers(item)
+        if self._signer is not None:
+            headers[wire.HEADER_SIGNATURE] = self._signer.sign_message(
+                kind=item.message.kind, job_id=item.job_id, payload=payload, headers=headers
+            )
+        return headers
 
     def _connect(self) -> Any:
         from celery import Celery

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
     from nightcrew._batch import Batch, Group
+    from nightcrew.signing import Signer
 
 PRODUCER_TTL_S: Final = 7 * 24 * 3600
 """How long Redis remembers a silent producer's last flush. The database remembers it as well, and longer."""
@@ -32,8 +33,9 @@ _MOST_PARTITIONS: Final = 1_024
 class UsageLog:
     """Appends flushes; each is one script call, so it arrives whole or not at all, and never twice."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, *, signer: Signer | None = None) -> None:
         self._redis = redis
+        self._signer = signer
         self._partitions = _UNPARTITIONED  # a guess: the first reply corrects it
 
     def append(self, batch: Batch) -> list[int]:
@@ -86,13 +88,20 @@ class UsageLog:
         args: list[Any] = [seq, self._partitions, PRODUCER_TTL_S, BELL_TTL_S, uuid.uuid4().hex]
         for partition, op, body in entries:
             keys += (wire.usage_stream(partition), wire.usage_bell(partition))
-            args += (producer, op, body)
+            args += (producer, op, body, self._signature(partition, producer, seq, op, body))
         script, digest = _script()
         try:
             reply: Any = self._redis.evalsha(digest, len(keys), *keys, *args)
         except NoScriptError:  # Redis was restarted: nothing has run
             reply = self._redis.eval(script, len(keys), *keys, *args)
         return [_as_bytes(reply[0]), *reply[1:]]
+
+    def _signature(self, partition: int, producer: str, seq: int, op: str, body: bytes) -> str:
+        """Sign what `flush.lua` makes of these; empty without a signer."""
+        if self._signer is None:
+            return ""
+        fields: dict[str, str | bytes] = {"v": "1", "op": op, "p": producer, "s": str(seq), "d": body}
+        return self._signer.sign_entry(wire.usage_stream(partition), fields)
 
 
 def split(

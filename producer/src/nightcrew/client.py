@@ -15,6 +15,7 @@ from nightcrew._uuid7 import uuid7
 from nightcrew.errors import ClosedError, EnqueueError, FlushError
 from nightcrew.jobs import JobHandle
 from nightcrew.messages.usage import DrainUsage
+from nightcrew.signing import Signer, SigningKey
 from nightcrew.usage import UsageCounter
 
 if TYPE_CHECKING:
@@ -36,13 +37,16 @@ class Nightcrew:
     distinct counts kept while Redis is away. `spool`: a directory in which counts wait instead, so that
     not even `kill -9` loses one; slower, see the README. `correlation_id`: gives the id of what the app is
     doing (a request, say), which then stands in the logs of the crew; by default each job has its own.
+    `signing_key`: `id:secret` as `nightcrew config new-signing-key` prints it; signs everything that is handed over.
+    `heeds_caps`: false only for an operator's tool, whose jobs are never refused because too many wait.
 
     Raises:
         InvalidUrlError: the address is none of these.
+        InvalidSigningKeyError: the key is none.
         SpoolError: the spool cannot be used.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  each is one thing that an app may want
         self,
         url: str,
         *,
@@ -51,12 +55,16 @@ class Nightcrew:
         max_pending: int = 200_000,
         spool: Path | None = None,
         correlation_id: Callable[[], str] | None = None,
+        heeds_caps: bool = True,
+        signing_key: str | None = None,
     ) -> None:
         _redis.kombu_url(url)  # a wrong address is told where it is written, not where it is first used
         _check_positive(timeout_s=timeout_s, flush_interval_s=flush_interval_s, max_pending=max_pending)
         self._url = url
         self._timeout_s = timeout_s
         self._correlation_id = correlation_id
+        self._heeds_caps = heeds_caps
+        self._signer = None if signing_key is None else Signer([SigningKey.parse(signing_key)])
         self._closed = False
         self._begin()
         self.usage = UsageCounter(
@@ -96,6 +104,7 @@ class Nightcrew:
 
         Raises:
             InvalidMessageError: the message cannot be sent as it is.
+            QueueFullError: too many jobs of its kind wait; it will not run.
             EnqueueError: it could not be handed over within `timeout_s`; says whether it may run all the same.
             ClosedError: this object was closed.
         """
@@ -111,7 +120,7 @@ class Nightcrew:
         job_ids: Sequence[str] | None = None,
         correlation_id: str | None = None,
     ) -> list[JobHandle]:
-        """Hand many jobs over in a few round trips: all of them, or none. Raises as `enqueue` does."""
+        """Hand up to 10,000 jobs over in a few round trips: all of them, or none. Raises as `enqueue` does."""
         self._check_open()
         ids: Sequence[str | None] = [None] * len(messages) if job_ids is None else job_ids
         items = [
@@ -150,14 +159,16 @@ class Nightcrew:
         self._begin()
 
     def _begin(self) -> None:
-        self._publisher = Publisher(self._url, self._timeout_s)
+        self._publisher = Publisher(self._url, self._timeout_s, signer=self._signer)
         self._made_intake: Intake | None = None
         self._log: UsageLog | None = None
         self._mirror: Mirror | None = None
 
     def _intake(self) -> Intake:
         if self._made_intake is None:  # two threads may both make one; either works, and one is dropped unused
-            self._made_intake = Intake(self._url, self._timeout_s, self._publisher)
+            self._made_intake = Intake(
+                self._url, self._timeout_s, self._publisher, heeds_caps=self._heeds_caps, signer=self._signer
+            )
         return self._made_intake
 
     def _outgoing(
@@ -178,7 +189,7 @@ class Nightcrew:
     def _append(self, batch: Batch) -> None:
         """Hand one batch to the log, from the flusher's thread, and ring the bells that were silent."""
         if self._log is None:
-            self._log = UsageLog(_redis.connect(self._url, self._timeout_s))
+            self._log = UsageLog(_redis.connect(self._url, self._timeout_s), signer=self._signer)
         for partition in self._log.append(batch):
             self._ring(partition)
 

@@ -4,9 +4,11 @@ NightcrewError
 ├── InvalidMessageError      a message or one of its fields is refused        (also ValueError)
 ├── InvalidUsageError        a key, context, amount or instant is refused     (also ValueError)
 ├── InvalidUrlError          an address that no Redis can be meant by         (also ValueError)
+├── InvalidSigningKeyError   a text that is no signing key                    (also ValueError)
 ├── BufferFullError          the counts not yet flushed have reached their bound
 ├── ClosedError              the object was closed
 ├── EnqueueError             a job could not be handed over; says whether it may run all the same
+│   └── QueueFullError       too many jobs of its kind wait already
 ├── FlushError               flush() could not hand everything over in time
 ├── SpoolError               the spool file cannot be read or written
 └── JobError                 reading a job's state or result failed
@@ -35,6 +37,10 @@ class InvalidUsageError(NightcrewError, ValueError):
 
 class InvalidUrlError(NightcrewError, ValueError):
     """The address of the broker is not one of the accepted forms; the text names them."""
+
+
+class InvalidSigningKeyError(NightcrewError, ValueError):
+    """A text is no signing key, or keys do not go together; nothing of the secret is in the text."""
 
 
 class BufferFullError(NightcrewError):
@@ -69,6 +75,36 @@ class EnqueueError(NightcrewError):
 
 def _enqueue_error(message: str, job_id: str, accepted: Acceptance, job_ids: tuple[str, ...]) -> EnqueueError:
     return EnqueueError(message, job_id=job_id, accepted=accepted, job_ids=job_ids)
+
+
+class QueueFullError(EnqueueError):
+    """As many jobs of a kind wait as its cap lets, or would with these: none of them was taken, none will run.
+
+    `waiting` jobs of `kind` waited at that moment, and at most `cap` may. Trying again at once only adds to the load:
+    wait, let go of what can do without, or have the crew's operator raise the cap.
+    """
+
+    def __init__(self, *, kind: str, waiting: int, cap: int, job_ids: tuple[str, ...]) -> None:
+        new = "1 more" if len(job_ids) == 1 else f"{len(job_ids):,} more"
+        super().__init__(
+            f"{kind} is full: {waiting:,} jobs wait and at most {cap:,} may, so {new} cannot be taken (none will run); "
+            "try again when the crew has caught up (`nightcrew status` says how far it is), or raise the setting "
+            "ledger.queue_cap, or ledger.queue_caps for this kind alone",
+            job_id=job_ids[0],
+            accepted="no",
+            job_ids=job_ids,
+        )
+        self.kind = kind
+        self.waiting = waiting
+        self.cap = cap
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Survive pickling, which calls the class with `args` alone."""
+        return (_queue_full_error, (self.kind, self.waiting, self.cap, self.job_ids))
+
+
+def _queue_full_error(kind: str, waiting: int, cap: int, job_ids: tuple[str, ...]) -> QueueFullError:
+    return QueueFullError(kind=kind, waiting=waiting, cap=cap, job_ids=job_ids)
 
 
 class FlushError(NightcrewError):

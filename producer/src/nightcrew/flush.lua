@@ -2,7 +2,8 @@
 --
 -- KEYS  1 meta, 2 the producer's last sequence number, then for each entry: stream, bell
 -- ARGV  1 sequence number, 2 partitions the producer believes in, 3 lifetime of the producer's key (s),
---       4 lifetime of a bell (s), 5 a fresh epoch, then for each entry: producer id, op, JSON
+--       4 lifetime of a bell (s), 5 a fresh epoch, then for each entry: producer id, op, JSON,
+--       signature (empty: none)
 -- Gives {"repartition", n}: the log has n partitions; nothing was written.
 --       {"duplicate", p, ...}: this flush was written before; nothing was written now. Whoever sends it again
 --       has not heard the answer, so nobody has rung: its bells ring now.
@@ -37,8 +38,12 @@ end
 local reply = {'ok'}
 for entry = 0, (#KEYS - 2) / 2 - 1 do
     local stream, bell = KEYS[3 + 2 * entry], KEYS[4 + 2 * entry]
-    local id, op, json = ARGV[6 + 3 * entry], ARGV[7 + 3 * entry], ARGV[8 + 3 * entry]
-    redis.call('XADD', stream, '*', 'v', '1', 'op', op, 'p', id, 's', ARGV[1], 'd', json)
+    local id, op, json, sig = unpack(ARGV, 6 + 4 * entry, 9 + 4 * entry)
+    if sig == '' then
+        redis.call('XADD', stream, '*', 'v', '1', 'op', op, 'p', id, 's', ARGV[1], 'd', json)
+    else
+        redis.call('XADD', stream, '*', 'v', '1', 'op', op, 'p', id, 's', ARGV[1], 'd', json, 'sig', sig)
+    end
     if redis.call('SET', bell, '1', 'NX', 'EX', ARGV[4]) then
         reply[#reply + 1] = tonumber(string.match(stream, '(%d+)$'))
     end

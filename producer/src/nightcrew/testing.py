@@ -13,15 +13,16 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from nightcrew._intake import check_dedup_key, check_job_id, payload_json
+from nightcrew._intake import check_batch, check_dedup_key, check_job_id, payload_json
 from nightcrew._publisher import Outgoing
 from nightcrew._uuid7 import uuid7
 from nightcrew._validation import check_amount, check_context, check_counts, check_key, check_outcome, event_hour
-from nightcrew.errors import ClosedError
+from nightcrew.errors import ClosedError, QueueFullError
 from nightcrew.jobs import JobHandle
 from nightcrew.usage import tally
 
@@ -180,11 +181,17 @@ class RecordingUsageCounter:
 
 
 class RecordingNightcrew:
-    """A `Nightcrew` without a broker. Jobs stay `queued` until the test ends them with `finish`."""
+    """A `Nightcrew` without a broker. Jobs stay `queued` until the test ends them with `finish`.
 
-    def __init__(self, *, correlation_id: Callable[[], str] | None = None) -> None:
+    `caps` says for a kind, or for `*`, how many of its jobs may be queued, as the settings of a crew do.
+    """
+
+    def __init__(
+        self, *, correlation_id: Callable[[], str] | None = None, caps: Mapping[str, int] | None = None
+    ) -> None:
         self.usage = RecordingUsageCounter()
         self.jobs: list[RecordedJob] = []
+        self._caps = dict(caps or {})
         self._correlation_id = correlation_id
         self._mirrors: dict[str, dict[str, str]] = {}
         self._closed = False
@@ -214,25 +221,9 @@ class RecordingNightcrew:
         correlation_id: str | None = None,
     ) -> JobHandle:
         """Remember the job."""
-        if self._closed:
-            raise ClosedError("this RecordingNightcrew was closed: nothing more can be handed over with it")
-        checked_id = str(uuid7()) if job_id is None else check_job_id(job_id)
-        if correlation_id is None:
-            correlation_id = checked_id if self._correlation_id is None else self._correlation_id()
-        job = Outgoing(
-            message=message,
-            job_id=checked_id,
-            correlation_id=correlation_id,
-            enqueued_at=datetime.now(UTC),
-            dedup_key=check_dedup_key(dedup_key),
-        )
-        payload_json(job)
-        if checked_id not in self._mirrors:  # the same id again makes no second job
-            self.jobs.append(
-                RecordedJob(message=message, job_id=checked_id, correlation_id=correlation_id, dedup_key=dedup_key)
-            )
-            self._mirrors[checked_id] = {"state": "queued", "kind": message.kind}
-        return JobHandle(checked_id, message.kind, self._read_mirror)
+        self._check_open()
+        job = self._outgoing(message, dedup_key=dedup_key, job_id=job_id, correlation_id=correlation_id)
+        return self._submit([job])[0]
 
     def enqueue_many(
         self,
@@ -241,12 +232,15 @@ class RecordingNightcrew:
         job_ids: Sequence[str] | None = None,
         correlation_id: str | None = None,
     ) -> list[JobHandle]:
-        """Remember the jobs."""
+        """Remember the jobs, all or none."""
+        self._check_open()
         ids: Sequence[str | None] = [None] * len(messages) if job_ids is None else job_ids
-        return [
-            self.enqueue(message, job_id=job_id, correlation_id=correlation_id)
-            for message, job_id in zip(messages, ids, strict=True)
-        ]
+        return self._submit(
+            [
+                self._outgoing(message, dedup_key=None, job_id=job_id, correlation_id=correlation_id)
+                for message, job_id in zip(messages, ids, strict=True)
+            ]
+        )
 
     def job(self, job_id: str) -> JobHandle:
         """Give a handle."""
@@ -256,6 +250,47 @@ class RecordingNightcrew:
         """Take nothing more."""
         self._closed = True
         self.usage.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError("this RecordingNightcrew was closed: nothing more can be handed over with it")
+
+    def _outgoing(
+        self, message: Message, *, dedup_key: str | None, job_id: str | None, correlation_id: str | None
+    ) -> Outgoing:
+        checked_id = str(uuid7()) if job_id is None else check_job_id(job_id)
+        if correlation_id is None:
+            correlation_id = checked_id if self._correlation_id is None else self._correlation_id()
+        return Outgoing(
+            message=message,
+            job_id=checked_id,
+            correlation_id=correlation_id,
+            enqueued_at=datetime.now(UTC),
+            dedup_key=check_dedup_key(dedup_key),
+        )
+
+    def _submit(self, jobs: Sequence[Outgoing]) -> list[JobHandle]:
+        check_batch([payload_json(job) for job in jobs])
+        new = {job.job_id: job for job in jobs if job.job_id not in self._mirrors}  # the same id again: no second job
+        self._check_caps(new, tuple(job.job_id for job in jobs))
+        for job in new.values():
+            self.jobs.append(
+                RecordedJob(
+                    message=job.message,
+                    job_id=job.job_id,
+                    correlation_id=job.correlation_id,
+                    dedup_key=job.dedup_key,
+                )
+            )
+            self._mirrors[job.job_id] = {"state": "queued", "kind": job.message.kind}
+        return [JobHandle(job.job_id, job.message.kind, self._read_mirror) for job in jobs]
+
+    def _check_caps(self, new: Mapping[str, Outgoing], job_ids: tuple[str, ...]) -> None:
+        for kind, count in Counter(job.message.kind for job in new.values()).items():
+            cap = self._caps.get(kind, self._caps.get("*"))
+            waiting = sum(one["kind"] == kind and one["state"] == "queued" for one in self._mirrors.values())
+            if cap is not None and waiting + count > cap:
+                raise QueueFullError(kind=kind, waiting=waiting, cap=cap, job_ids=job_ids)
 
     def _read_mirror(self, job_id: str) -> Mapping[str, str]:
         return self._mirrors.get(job_id, {})

@@ -28,6 +28,18 @@ HEADER_DEDUP_KEY: Final = "nightcrew_dedup_key"
 HEADER_INTENT: Final = "nightcrew_intent"
 """True where the job stands in `INTENTS` as well, so that the ledger owes it an outcome; a bare doorbell does not."""
 
+HEADER_SIGNATURE: Final = "nightcrew_signature"
+"""Who vouches for the message, see `nightcrew.signing`; only where a signing key is set."""
+
+QUEUE_CAPS: Final = "nightcrew:jobs:caps"
+"""Hash: kind, or `*` for all others, to the most runs of it that may wait. Written by the crew, read at `enqueue`."""
+
+MAX_PAYLOAD_BYTES: Final = 1024 * 1024
+"""Largest payload of a job, as compact JSON in UTF-8. Messages carry references, not content."""
+
+MAX_ENTRY_BYTES: Final = 32 * 1024 * 1024
+"""Largest body of an entry of the usage log: the 5,000 counts of a flush under the longest keys and contexts."""
+
 MAX_KEY_BYTES: Final = 512
 """Longest key and longest context of a count, in UTF-8 bytes."""
 
@@ -64,3 +76,8 @@ def usage_producer(producer_id: str) -> str:
 def job_mirror(job_id: str) -> str:
     """Hash that mirrors a job's row for apps, which have no database: see `nightcrew.jobs`."""
     return f"nightcrew:job:{job_id}"
+
+
+def queued_jobs(kind: str) -> str:
+    """Sorted set of the ids of the jobs of a kind that wait for a worker; scores are Unix time of their enqueueing."""
+    return f"nightcrew:jobs:queued:{kind}"

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import ColumnElement, Connection, Engine
 
     from tasks.ledger.dead_letters import DeadLetter
+    from tasks.ledger.filters import LetterFilter
 
 _COLUMNS = tuple(DeadLetterRow.__table__.columns)
 
@@ -40,8 +41,8 @@ def insert(connection: Connection, letters: Iterable[tuple[str, DeadLetter]]) ->
     if not rows:
         return 0
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(DeadLetterRow).values(rows).on_conflict_do_nothing().returning(DeadLetterRow.id)
-    return len(connection.execute(statement).all())
+    statement = dialect.insert(DeadLetterRow).on_conflict_do_nothing().returning(DeadLetterRow.id)
+    return len(connection.execute(statement, rows).all())
 
 
 def keep(engine: Engine, letters: Iterable[tuple[str, DeadLetter]]) -> int:
@@ -50,13 +51,20 @@ def keep(engine: Engine, letters: Iterable[tuple[str, DeadLetter]]) -> int:
         return insert(connection, letters)
 
 
-def newest(engine: Engine, *, include_retried: bool, limit: int) -> list[KeptLetter]:
-    """List letters, the last received first."""
-    query = select(*_COLUMNS).order_by(DeadLetterRow.received_at.desc(), DeadLetterRow.id.desc()).limit(limit)
-    if not include_retried:
-        query = query.where(DeadLetterRow.retried_at.is_(None))
+def newest(engine: Engine, wanted: LetterFilter, *, include_retried: bool, limit: int) -> list[KeptLetter]:
+    """List the letters that pass, the last received first."""
+    order = (DeadLetterRow.received_at.desc(), DeadLetterRow.id.desc())
+    query = select(*_COLUMNS).where(*_passes(wanted, include_retried=include_retried)).order_by(*order).limit(limit)
     with begin_read(engine) as connection:
         return [KeptLetter(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001  documented name
+
+
+def open_numbers(engine: Engine, wanted: LetterFilter, *, limit: int | None) -> list[int]:
+    """List the numbers of the letters that pass and that nobody has tried again, the first received first."""
+    order = (DeadLetterRow.received_at, DeadLetterRow.id)
+    query = select(DeadLetterRow.id).where(*_passes(wanted, include_retried=False)).order_by(*order).limit(limit)
+    with begin_read(engine) as connection:
+        return list(connection.scalars(query))
 
 
 def by_id(engine: Engine, letter_id: int) -> KeptLetter | None:
@@ -77,3 +85,15 @@ def count_open(engine: Engine) -> int:
     with begin_read(engine) as connection:
         count = select(func.count()).select_from(DeadLetterRow).where(DeadLetterRow.retried_at.is_(None))
         return connection.scalar(count) or 0
+
+
+def _passes(wanted: LetterFilter, *, include_retried: bool) -> list[ColumnElement[bool]]:
+    exact = {"source": wanted.source, "kind": wanted.kind, "job_id": wanted.job_id}
+    conditions: list[ColumnElement[bool]] = [
+        getattr(DeadLetterRow, name) == value for name, value in exact.items() if value is not None
+    ]
+    if wanted.reason is not None:
+        conditions.append(DeadLetterRow.reason.icontains(wanted.reason, autoescape=True))
+    if not include_retried:
+        conditions.append(DeadLetterRow.retried_at.is_(None))
+    return conditions

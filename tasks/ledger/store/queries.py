@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select, true
+from sqlalchemy import func, select
 
 from tasks.ledger.runs import Run
 from tasks.ledger.states import State
@@ -40,20 +40,6 @@ def by_prefix(engine: Engine, prefix: str, *, limit: int = 2) -> list[Run]:
     return _read(engine, JobRun.id.startswith(prefix, autoescape=True), limit=limit)
 
 
-def newest(engine: Engine, *, state: State | None = None, kind: str | None = None, limit: int = 50) -> list[Run]:
-    """List runs, the last queued first."""
-    by_state = true() if state is None else JobRun.state == state
-    by_kind = true() if kind is None else JobRun.kind == kind
-    return _read(engine, by_state & by_kind, order=(JobRun.queued_at.desc(), JobRun.id.desc()), limit=limit)
-
-
-def newest_with_key(engine: Engine, *, kind: str, key_prefix: str) -> Run | None:
-    """Find the run of a kind with the greatest dedup key that begins so."""
-    same = (JobRun.kind == kind) & JobRun.dedup_key.startswith(key_prefix, autoescape=True)
-    found = _read(engine, same, order=(JobRun.dedup_key.desc(),), limit=1)
-    return found[0] if found else None
-
-
 def due_for_publication(engine: Engine, *, now: datetime, limit: int) -> list[Run]:
     """List queued runs that nobody has started in time, the longest due first."""
     due = (JobRun.state == State.QUEUED) & (JobRun.republish_at <= now)
@@ -61,9 +47,15 @@ def due_for_publication(engine: Engine, *, now: datetime, limit: int) -> list[Ru
 
 
 def changed_since(engine: Engine, instant: datetime, *, after_id: str, limit: int) -> list[Run]:
-    """List runs in the order in which their state last changed, from a position on."""
+    """List runs in the order in which their state last changed, from a position on.
+
+    Slots that were over when their runs were written are left out: nobody can have heard of these runs, and a month of
+    downtime leaves tens of thousands of them.
+    """
     later = (JobRun.updated_at > instant) | ((JobRun.updated_at == instant) & (JobRun.id > after_id))
-    return _read(engine, later, order=(JobRun.updated_at, JobRun.id), limit=limit)
+    was_over = JobRun.finished_at.is_not(None) & (JobRun.finished_at == JobRun.queued_at)
+    unheard_of = JobRun.entry.is_not(None) & JobRun.first_started_at.is_(None) & was_over
+    return _read(engine, later & ~unheard_of, order=(JobRun.updated_at, JobRun.id), limit=limit)
 
 
 def count_by_state(engine: Engine) -> dict[State, int]:

@@ -28,11 +28,21 @@ class QueueDepth:
     oldest_at: datetime | None
     """When the oldest of them was enqueued; None for an empty queue, or when the message does not say."""
     unacked: int
-    """Messages that a worker has taken and not finished."""
+    """Messages that a worker has taken and not finished. When no worker is left, they wait as well."""
+    oldest_unacked_at: datetime | None
+    """When the oldest of these was enqueued, of the hundred that were taken first."""
+
+    @property
+    def oldest_of_all_at(self) -> datetime | None:
+        """When the oldest message was enqueued, whether a worker has taken it or not."""
+        return min((at for at in (self.oldest_at, self.oldest_unacked_at) if at is not None), default=None)
 
     def to_json(self) -> dict[str, Any]:
         """Give all fields as JSON values, instants in ISO 8601."""
         return as_json(self)
+
+
+_TAGS = 100
 
 
 def unacked_key(queue: str) -> str:
@@ -53,16 +63,33 @@ def depths(redis: Redis, queues: Iterable[str]) -> list[QueueDepth]:
             pipe.lindex(queue, -1)
             pipe.hlen(unacked_key(queue))
         answers = pipe.execute()
-    looks = zip(names, answers[::3], answers[1::3], answers[2::3], strict=True)
-    return [
-        QueueDepth(queue=queue, waiting=waiting, oldest_at=_enqueued_at(oldest), unacked=unacked)
-        for queue, waiting, oldest, unacked in looks
-    ]
+        looks = zip(names, answers[::3], answers[1::3], answers[2::3], strict=True)
+        return [
+            QueueDepth(
+                queue=queue,
+                waiting=waiting,
+                oldest_at=_enqueued_at(oldest),
+                unacked=unacked,
+                oldest_unacked_at=_oldest_unacked_at(redis, queue) if unacked else None,
+            )
+            for queue, waiting, oldest, unacked in looks
+        ]
 
 
-def _enqueued_at(message: bytes | None) -> datetime | None:
+def _oldest_unacked_at(redis: Redis, queue: str) -> datetime | None:
+    """Look into what was taken: the index holds the tags by the time of taking, the hash what they stand for."""
+    tags: Any = redis.zrange(f"{unacked_key(queue)}:index", 0, _TAGS - 1)
+    taken: Any = redis.hmget(unacked_key(queue), tags) if tags else []
+    found = (_enqueued_at(item, is_taken=True) for item in taken)
+    return min((at for at in found if at is not None), default=None)
+
+
+def _enqueued_at(item: bytes | None, *, is_taken: bool = False) -> datetime | None:
+    """Read the header of a message; what a worker has taken stands in a list with exchange and routing key."""
     try:
-        return instant(json.loads(message or b"")["headers"][wire.HEADER_ENQUEUED_AT], name="enqueued_at")
-    except (ValueError, TypeError, KeyError, RecursionError, InvalidMessageError):
+        message = json.loads(item or b"")
+        headers = (message[0] if is_taken else message)["headers"]
+        return instant(headers[wire.HEADER_ENQUEUED_AT], name="enqueued_at")
+    except (ValueError, TypeError, LookupError, RecursionError, InvalidMessageError):
         # Whatever lies there is the consumer's business, which makes a dead letter of it.
         return None

@@ -7,7 +7,9 @@ and gives small ids once more; a position kept elsewhere could skip what came th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import structlog
 
 from nightcrew import wire
 from tasks.ledger.dead_letters import to_fields
@@ -21,6 +23,13 @@ if TYPE_CHECKING:
     from tasks.ledger.dead_letters import DeadLetter
 
     Entry = tuple[str, Mapping[bytes, bytes]]
+
+DEAD_LETTERS_CAP_BYTES: Final = 128 * 1024 * 1024
+"""Memory of the stream of dead letters, as Redis estimates it."""
+
+_SAMPLES: Final = 20
+
+_log = structlog.get_logger(__name__)
 
 
 def oldest_entries(redis: Redis, stream: str, *, count: int) -> list[Entry]:
@@ -47,6 +56,24 @@ def append_dead_letter(redis: Redis, letter: DeadLetter) -> None:
     """Put a letter where the ledger will find it; the message may be acknowledged after this, and not before."""
     with broker_errors():
         redis.xadd(wire.DEAD_LETTERS, cast("Any", to_fields(letter)))
+        cap_dead_letters(redis)
+
+
+def cap_dead_letters(redis: Redis, *, cap_bytes: int = DEAD_LETTERS_CAP_BYTES) -> int:
+    """Keep the letters that nobody takes in from filling the broker: over the cap the older half goes, loudly.
+
+    That happens only while the database is away. A broker that is full refuses counts and jobs, which are worth more.
+
+    Raises:
+        RedisError: it was in the way.
+    """
+    size = redis.memory_usage(wire.DEAD_LETTERS, samples=_SAMPLES)
+    if size is None or size <= cap_bytes:
+        return 0
+    kept = redis.xlen(wire.DEAD_LETTERS) // 2
+    dropped = redis.xtrim(wire.DEAD_LETTERS, maxlen=kept, approximate=False)
+    _log.error("ledger.letters_dropped", count=dropped, size_bytes=size, cap_bytes=cap_bytes)
+    return dropped
 
 
 def entry_count(redis: Redis, stream: str) -> int:

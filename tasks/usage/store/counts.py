@@ -12,7 +12,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import BigInteger, Column, Text, cast, func, literal, select, true, update
+from sqlalchemy import BigInteger, Column, Text, cast, delete, exists, func, literal, select, true, update
 from sqlalchemy import exc as sql_errors
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -26,7 +26,7 @@ from tasks.usage.position import Position, RefusedCountsError
 from tasks.usage.tables import UsageCount, UsageHour, UsageIncident, UsageOffset, UsageProducer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sqlalchemy import Connection, Engine
 
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from tasks.usage.position import Applied, Incident
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_ONGOING: Final = timedelta(hours=1)
+"""House is kept each minute: what was not met for that long had ended."""
 
 
 class SqlUsageCounts:
@@ -92,14 +95,44 @@ class SqlUsageCounts:
             raise RefusedCountsError(str(error.orig)) from error
         return "applied"
 
+    def refused(self, partition: int, entry_ids: Sequence[str]) -> set[str]:
+        """Give those of the entries that are dead letters."""
+        named = {f"{wire.usage_stream(partition)}/{entry_id}": entry_id for entry_id in entry_ids}
+        query = select(DeadLetter.source_id).where(DeadLetter.source_id.in_(named))
+        with begin_read(self._engine) as connection:
+            return {named[source_id] for source_id in connection.execute(query).scalars()}
+
     def report(self, partition: int, incident: Incident, now: datetime) -> None:
-        """Keep an incident that belongs to no batch, unless it is the partition's newest already."""
-        newest = select(UsageIncident.kind, UsageIncident.detail).where(UsageIncident.partition == partition)
+        """Keep an incident that belongs to no batch, as one row for as long as it lasts.
+
+        The same kind of thing within `_ONGOING` of the partition's newest incident is that incident going on: its row
+        gets the new detail and moment. Else a log that stays over its cap would leave a row each minute.
+        """
+        newest = select(UsageIncident.id, UsageIncident.kind, UsageIncident.happened_at)
+        newest = newest.where(UsageIncident.partition == partition).order_by(UsageIncident.id.desc()).limit(1)
         with begin_write(self._engine) as connection:
-            known = connection.execute(newest.order_by(UsageIncident.id.desc()).limit(1)).one_or_none()
-            if known is not None and (known.kind, known.detail) == (incident.kind, incident.detail):
+            known = connection.execute(newest).one_or_none()
+            if known is None or known.kind != incident.kind or now - known.happened_at > _ONGOING:
+                _write_incidents(connection, partition, [incident], now)
                 return
-            _write_incidents(connection, partition, [incident], now)
+            going_on = update(UsageIncident).where(UsageIncident.id == known.id)
+            connection.execute(going_on.values(detail=incident.detail, happened_at=now))
+
+    def forget(self, *, producers_before: datetime, incidents_before: datetime) -> int:
+        """Delete what is known of producers that were silent since an instant, and old incidents; give the count.
+
+        A flush of such a producer that comes again counts again: neither Redis nor this table would know it.
+        """
+        old = (
+            (UsageProducer, UsageProducer.seen_at < producers_before),
+            (UsageIncident, UsageIncident.happened_at < incidents_before),
+        )
+        with begin_read(self._engine) as connection:
+            found = [pair for pair in old if connection.scalar(select(exists().where(pair[1])))]
+        if not found:
+            return 0
+        with begin_write(self._engine) as connection:
+            return sum(connection.execute(delete(table).where(is_old)).rowcount for table, is_old in found)
 
     def mark_proven(self, partition: int, entry_id: str) -> None:
         """Note that a proven restore point contains the log up to this entry."""

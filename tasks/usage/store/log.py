@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from redis import Redis
 
+    from nightcrew.signing import Signer
     from tasks.usage.compaction import Segment
     from tasks.usage.merging import RawEntry
 
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 class RedisUsageLog:
     """Partitions of the usage log."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, *, signer: Signer | None = None) -> None:
         self._redis = redis
+        self._signer = signer
 
     def partitions(self, configured: int) -> list[int]:
         """Name all partitions that may hold entries: those configured, and those of an earlier, larger count."""
@@ -46,7 +48,8 @@ class RedisUsageLog:
     def append_reset(self, *, key: str | None, context: str | None) -> list[int]:
         """Log the order to count again from zero; give the partitions whose bell rings now."""
         with _redis_errors():
-            return UsageLog(self._redis).append_reset(key=key, context=context, producer=uuid.uuid4().hex)
+            log = UsageLog(self._redis, signer=self._signer)
+            return log.append_reset(key=key, context=context, producer=uuid.uuid4().hex)
 
     def clear_bell(self, partition: int) -> None:
         """Take note of the doorbell; the next flush rings again."""

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from nightcrew.errors import ClosedError, InvalidMessageError, InvalidUsageError, JobFailedError, JobTimeoutError
-from nightcrew.messages import RunCanary
+from nightcrew.errors import (
+    ClosedError,
+    InvalidMessageError,
+    InvalidUsageError,
+    JobFailedError,
+    JobTimeoutError,
+    QueueFullError,
+)
+from nightcrew.messages import DrainUsage, RunCanary
 from nightcrew.testing import RecordingNightcrew
 
 
@@ -51,3 +58,20 @@ def test_jobs_are_recorded_and_finished_by_the_test() -> None:
         assert crew.job(job.id).kind == "ledger.canary"
     with pytest.raises(ClosedError):
         crew.enqueue(RunCanary())
+
+
+def test_caps_refuse_as_those_of_a_crew_do() -> None:
+    """By kind, all or none, and not the same id twice; what has ended makes room."""
+    crew = RecordingNightcrew(caps={"*": 1, "ledger.canary": 2})
+    first, second = crew.enqueue_many([RunCanary(), RunCanary()])
+    crew.enqueue(RunCanary(), job_id=second.id)
+    crew.enqueue(DrainUsage(partition=0))
+    with pytest.raises(QueueFullError, match=r"usage\.drain is full: 1 jobs wait and at most 1 may") as caught:
+        crew.enqueue_many([DrainUsage(partition=1), RunCanary()])
+    assert (caught.value.waiting, caught.value.cap, caught.value.accepted, len(crew.jobs)) == (1, 1, "no", 3)
+    crew.finish(first.id)
+    crew.enqueue(RunCanary())
+    with pytest.raises(QueueFullError):
+        crew.enqueue(RunCanary())
+    with pytest.raises(InvalidMessageError, match="jobs at once"):
+        crew.enqueue_many([RunCanary()] * 10_001)

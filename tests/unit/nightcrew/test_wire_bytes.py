@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import zlib
 
 import pytest
@@ -39,7 +40,9 @@ def test_partitions_are_those_of_the_keys() -> None:
     ("url", "expected"),
     [
         ("redis://h:1/2", "redis://h:1/2"),
-        ("rediss://u:p@h:1/2?ssl_cert_reqs=none", "rediss://u:p@h:1/2?ssl_cert_reqs=none"),
+        ("rediss://u:p@h:1/2", "rediss://u:p@h:1/2?ssl_check_hostname=true&ssl_cert_reqs=required"),
+        ("rediss://h?ssl_cert_reqs=none", "rediss://h?ssl_cert_reqs=none&ssl_check_hostname=false"),
+        ("rediss://h?db=3", "rediss://h/3?ssl_check_hostname=true&ssl_cert_reqs=required"),
         ("redis://h?db=3", "redis://h/3"),
         ("unix:///run/r.sock", "redis+socket:///run/r.sock?virtual_host=0"),
         ("unix:///run/r.sock?db=4", "redis+socket:///run/r.sock?virtual_host=4"),
@@ -57,6 +60,33 @@ def test_addresses_are_spelled_for_kombu(url: str, expected: str) -> None:
 def test_other_addresses_are_refused_where_they_are_written(url: str) -> None:
     """The text names the accepted forms and no password."""
     with pytest.raises(InvalidUrlError, match="unix:///path") as caught:
+        Nightcrew(url)
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["redis://:canary@h:no-port/0", "redis://:canary/1@h", "redis://[canary@h/0"])
+def test_addresses_that_are_none_are_refused_where_they_are_written(url: str) -> None:
+    """And not in the thread that flushes, which would end of it."""
+    with pytest.raises(InvalidUrlError, match="not understood") as caught:
+        Nightcrew(url)
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("redis://:canary@h?ssl_ca_certs=/x", "no TLS: write rediss://"),
+        ("unix:///r.sock?ssl_cert_reqs=none", "no TLS: write rediss://"),
+        ("rediss://:canary@h?ssl_ca_certs=/nowhere.pem", "/nowhere.pem, which cannot be read"),
+        ("rediss://:canary@h?ssl_ca_certs=", "cannot be read"),
+        ("rediss://:canary@h?ssl_cert_reqs=maybe", "write required or optional or none"),
+        ("rediss://:canary@h?ssl_check_hostname=0", "write true or false"),
+        ("rediss://:canary@h?ssl_cacerts=/x", "none of ssl_ca_certs"),
+    ],
+)
+def test_options_of_tls_are_checked(url: str, reason: str) -> None:
+    """What would be passed over, or would turn a check off by mistake, is an error where it is written."""
+    with pytest.raises(InvalidUrlError, match=re.escape(reason)) as caught:
         Nightcrew(url)
     assert "canary" not in str(caught.value)
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, cast
+from itertools import count, takewhile
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import pytest
 import structlog
 
 from nightcrew import wire
-from nightcrew.messages import DrainUsage, ReconcileLedger, RunCanary
+from nightcrew.messages import DrainUsage, RunCanary
 from tasks.errors import TransientError
 from tasks.job import Definition, Delivery, Outcome, run_job
 from tasks.ledger.retries import STANDARD, RetryPolicy
@@ -20,13 +21,14 @@ from tasks.ledger.store import queries
 from tasks.runtime import Runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from redis import Redis
     from sqlalchemy import Engine
 
     from nightcrew.messages import Message
     from tasks.ledger.runs import Run, WantedRun
+    from tasks.runtime import Posting, ScheduleEntry
     from tests.support.redis import RedisServer
 
 JOB_ID = "01931f2e-5f6a-7abc-8def-0123456789ab"
@@ -61,14 +63,27 @@ class QueueOfRecord:
         self.redis.lpush(message.queue, json.dumps({"headers": headers, "body": ""}))
         self.published.append(job_id)
 
+    def publish_many(self, postings: Sequence[Posting]) -> None:
+        for one in postings:
+            self.publish(one.message, job_id=one.job_id, correlation_id=one.correlation_id, enqueued_at=one.enqueued_at)
+
 
 @dataclass(frozen=True, kw_only=True)
 class MinuteEntry:
     name: str
     message: Message
+    catch_up: Literal["none", "last", "all"] = "none"
+    grace: timedelta = timedelta(minutes=5)
+    max_duration: timedelta = timedelta(minutes=10)
 
     def slot_at(self, instant: datetime) -> datetime:
         return instant.replace(second=0, microsecond=0)
+
+    def slots_after(self, instant: datetime) -> Iterator[datetime]:
+        return (self.slot_at(instant) + timedelta(minutes=number) for number in count(1))
+
+    def slots_between(self, after: datetime, until: datetime) -> Iterator[datetime]:
+        return takewhile(lambda slot: slot <= until, self.slots_after(after))
 
 
 @dataclass
@@ -87,6 +102,10 @@ class Bench:
         found = queries.by_id(self.runtime.engine, job_id)
         assert found is not None
         return found
+
+    def follow(self, *entries: ScheduleEntry) -> None:
+        """Give the crew a timetable; without one nothing is ever due."""
+        self.runtime = replace(self.runtime, timetable={entry.name: entry for entry in entries})
 
     def mirror(self, job_id: str = JOB_ID) -> dict[str, str]:
         stored = cast("dict[bytes, bytes]", self.redis.hgetall(wire.job_mirror(job_id)))
@@ -123,9 +142,12 @@ class Bench:
         headers: dict[str, Any] | None = None,
         retry: RetryPolicy = STANDARD,
         row_optional: bool = False,
+        exclusive: Callable[[Any], Collection[str]] | None = None,
     ) -> Outcome:
         kind = DrainUsage if row_optional else RunCanary
-        definition = Definition(message_type=kind, function=function, retry=retry, row_optional=row_optional)
+        definition = Definition(
+            message_type=kind, function=function, retry=retry, row_optional=row_optional, exclusive=exclusive
+        )
         stamped = {wire.HEADER_SCHEMA: 1, wire.HEADER_ENQUEUED_AT: self.clock().timestamp(), **(headers or {})}
         return run_job(definition, Delivery(id=job_id, payload=payload or {}, headers=stamped), self.runtime)
 
@@ -153,15 +175,11 @@ def _bench(engine: Engine, redis_server: RedisServer) -> Bench:
     clock = Clock()
     redis = redis_server.client()
     queue = QueueOfRecord(redis)
-    entries = [
-        MinuteEntry(name="drain", message=DrainUsage()),
-        MinuteEntry(name="reconcile", message=ReconcileLedger()),
-    ]
     runtime = Runtime(
         engine=engine,
         redis=redis,
         publisher=queue,
-        timetable={entry.name: entry for entry in entries},
+        timetable={},
         worker_name="ledger@test",
         clock=clock,
     )

@@ -41,7 +41,8 @@ def test_one_of_many_claimers_wins(bench: Bench) -> None:
         assert [won.taken for won in race(bench, 8)].count(True) == 1
         assert (bench.run().fence, bench.run().attempt) == (fence, fence)
         again = bench.clock() + timedelta(minutes=1)
-        runs.requeue(bench.runtime.engine, bench.run(), reason="", now=again, published_at=None, republish_at=again)
+        failure = runs.Failure(reason="disk is full")
+        runs.fail(bench.runtime.engine, bench.run(), failure, now=again, published_at=None, republish_at=again)
 
 
 def test_expired_lease_is_taken_over(bench: Bench) -> None:

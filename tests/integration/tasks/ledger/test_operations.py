@@ -10,6 +10,7 @@ import pytest
 from nightcrew import wire
 from nightcrew.messages import RunCanary
 from tasks.errors import PermanentError
+from tasks.ledger.filters import Filter
 from tasks.ledger.operations import (
     NotRetryableError,
     UnknownLetterError,
@@ -48,8 +49,8 @@ def test_runs_are_listed_newest_first(bench: Bench) -> None:
     bench.clock.advance(seconds=1)
     bench.deliver(done, job_id=OTHER_ID)
     assert [run.id for run in list_runs(bench.runtime)] == [OTHER_ID, JOB_ID]
-    assert [run.id for run in list_runs(bench.runtime, state=State.FAILED)] == [JOB_ID]
-    assert list_runs(bench.runtime, kind="no.such") == []
+    assert [run.id for run in list_runs(bench.runtime, Filter(states=frozenset({State.FAILED})))] == [JOB_ID]
+    assert list_runs(bench.runtime, Filter(kind="no.such")) == []
     assert len(list_runs(bench.runtime, limit=1)) == 1
     assert json.loads(json.dumps(list_runs(bench.runtime)[0].to_json()))["state"] == "succeeded"
 
@@ -112,18 +113,40 @@ def test_dead_message_takes_its_run_along(quick_bench: Bench) -> None:
         retry_dead_letter(bench.runtime, letter.id)
 
 
-@pytest.mark.parametrize("stream", [wire.INTENTS, wire.usage_stream(0)])
-def test_dead_entry_is_appended_again(quick_bench: Bench, stream: str) -> None:
-    """A dead letter that was an entry of a stream is put at its end."""
+def test_dead_entry_is_appended_again(quick_bench: Bench) -> None:
+    """A dead letter that was an entry of the usage log is put at its end, byte by byte."""
     bench = quick_bench
     body = json.dumps({"v": "7", "d": {"base64": "/w=="}})
-    letter: Any = {"v": "1", "source": stream, "reason": "r", "body": body, "received_at": "1767225600"}
+    letter: Any = {
+        "v": "1",
+        "source": wire.usage_stream(0),
+        "reason": "r",
+        "body": body,
+        "received_at": "1767225600",
+    }
     bench.redis.xadd(wire.DEAD_LETTERS, letter)
     [kept] = list_dead_letters(bench.runtime)
     retry_dead_letter(bench.runtime, kept.id)
-    answer: Any = bench.redis.xrange(stream)
+    answer: Any = bench.redis.xrange(wire.usage_stream(0))
     [(_, fields)] = answer
     assert (fields[b"v"], fields[b"d"]) == (b"7", b"\xff")
+
+
+def test_dead_intent_that_can_be_read_now_is_appended_again(quick_bench: Bench) -> None:
+    """It may come from before an upgrade; one that still cannot be read would only come back."""
+    bench = quick_bench
+    intent = {"v": "1", "id": JOB_ID, "kind": "ledger.canary", "payload": "{}", "enqueued_at": "1767225600"}
+    for version in ("1", "7"):
+        body = json.dumps({**intent, "v": version})
+        letter: Any = {"v": "1", "source": wire.INTENTS, "reason": "r", "body": body, "received_at": "1767225600"}
+        bench.redis.xadd(wire.DEAD_LETTERS, letter)
+    unreadable, readable = list_dead_letters(bench.runtime)
+    retry_dead_letter(bench.runtime, readable.id)
+    with pytest.raises(NotRetryableError, match="version"):
+        retry_dead_letter(bench.runtime, unreadable.id)
+    answer: Any = bench.redis.xrange(wire.INTENTS)
+    [(_, fields)] = answer
+    assert (fields[b"id"], fields[b"v"]) == (JOB_ID.encode(), b"1")
 
 
 def test_hopeless_letter_stays_open(quick_bench: Bench) -> None:

@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from nightcrew import wire
-from nightcrew.messages import FireSchedule, RunCanary
-from tasks.errors import PermanentError, TransientError
+from nightcrew.messages import RunCanary
+from tasks.errors import TransientError
 from tasks.ledger.dead_letters import DeadLetter
-from tasks.ledger.firing import newest_slot_run
-from tasks.ledger.jobs import fire_schedule
 from tasks.ledger.operations import list_dead_letters, list_runs
 from tasks.ledger.reconciliation import reconcile
 from tasks.ledger.states import State
@@ -231,67 +229,6 @@ def test_old_upkeep_is_forgotten(bench: Bench) -> None:
     bench.clock.advance(hours=2)
     assert reconcile(bench.runtime).forgotten == 1
     assert [run.id for run in list_runs(bench.runtime)] == [OTHER_ID]
-
-
-def test_slot_has_one_run(bench: Bench) -> None:
-    """Whoever fires a slot, and how often: one run, one message. The next slot has another."""
-    for second in (0, 20, 59):
-        bench.clock.now = bench.clock.now.replace(second=second)
-        fire_schedule(FireSchedule(entry="reconcile"), bench.runtime)
-    [run] = list_runs(bench.runtime)
-    assert (run.kind, run.dedup_key, run.state) == ("ledger.reconcile", "reconcile:2026-03-01T12:00:00+00:00", "queued")
-    assert bench.queue.published == [run.id]
-    bench.clock.advance(minutes=1)
-    fire_schedule(FireSchedule(entry="reconcile"), bench.runtime)
-    assert len(list_runs(bench.runtime)) == 2
-    newest = newest_slot_run(bench.runtime.timetable["reconcile"], bench.runtime)
-    assert newest is not None
-    assert newest.dedup_key == "reconcile:2026-03-01T12:01:00+00:00"
-
-
-def test_slot_of_a_doorbell_ends_with_an_outcome(quick_bench: Bench) -> None:
-    """The safety net of a doorbell is a run like that of any slot, and its message ends it."""
-    bench = quick_bench
-    fire_schedule(FireSchedule(entry="drain"), bench.runtime)
-    [run] = list_runs(bench.runtime)
-    assert bench.deliver(done, job_id=run.id, row_optional=True).verdict == "succeeded"
-    assert bench.run(run.id).state is State.SUCCEEDED
-
-
-def test_slot_survives_a_broker_that_is_away(quick_bench: Bench) -> None:
-    """A slot whose message could not be published has its run, and the reconciler publishes it."""
-    bench = quick_bench
-    bench.queue.is_away = True
-    with pytest.raises(TransientError):
-        fire_schedule(FireSchedule(entry="drain"), bench.runtime)
-    bench.queue.is_away = False
-    bench.clock.advance(seconds=61)
-    assert reconcile(bench.runtime).republished == 1
-
-
-def test_stuck_reconcile_blocks_no_other(quick_bench: Bench) -> None:
-    """A reconcile that hangs holds only its own slot."""
-    bench = quick_bench
-    fire_schedule(FireSchedule(entry="reconcile"), bench.runtime)
-    [stuck] = list_runs(bench.runtime)
-    taken = runs.claim(
-        bench.runtime.engine,
-        bench.wanted(stuck.id),
-        now=bench.clock(),
-        worker="hung",
-        lease=timedelta(days=1),
-        max_attempts=1,
-    )
-    assert taken.taken
-    bench.clock.advance(minutes=1)
-    fire_schedule(FireSchedule(entry="reconcile"), bench.runtime)
-    assert {run.state for run in list_runs(bench.runtime)} == {State.RUNNING, State.QUEUED}
-
-
-def test_unknown_entry_is_a_permanent_error(quick_bench: Bench) -> None:
-    """An entry that is not in the timetable is named, with those that are."""
-    with pytest.raises(PermanentError, match="drain, reconcile"):
-        fire_schedule(FireSchedule(entry="nightly"), quick_bench.runtime)
 
 
 def test_mirror_write_that_failed_is_made_up(quick_bench: Bench, own_redis_server: RedisServer) -> None:

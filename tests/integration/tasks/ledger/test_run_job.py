@@ -12,11 +12,10 @@ import structlog
 
 from nightcrew import wire
 from tasks.errors import PermanentError, TransientError
-from tasks.ledger.operations import list_dead_letters
+from tasks.ledger.operations import list_dead_letters, list_runs
 from tasks.ledger.reconciliation import reconcile
 from tasks.ledger.retries import ONCE, RetryPolicy
 from tasks.ledger.states import State
-from tasks.ledger.store import queries
 from tasks.transactions import begin_write
 from tests.integration.tasks.ledger.conftest import JOB_ID, OTHER_ID
 from workers.database import create_engine
@@ -208,7 +207,7 @@ def test_unreadable_message_becomes_a_dead_letter(
     [letter] = list_dead_letters(bench.runtime)
     assert (letter.source, letter.kind, letter.reason) == ("nightcrew.ledger", "ledger.canary", outcome.reason)
     assert "headers" in json.loads(letter.body)
-    assert queries.newest(bench.runtime.engine) == []
+    assert list_runs(bench.runtime) == []
 
 
 def test_run_of_an_unreadable_message_fails(quick_bench: Bench) -> None:
@@ -241,7 +240,7 @@ def test_doorbell_leaves_no_run(quick_bench: Bench) -> None:
     """A doorbell does its work without a row."""
     bench = quick_bench
     assert bench.deliver(lambda _message, _runtime: None, row_optional=True).verdict == "rung"
-    assert queries.newest(bench.runtime.engine) == []
+    assert list_runs(bench.runtime) == []
 
 
 def test_doorbell_with_a_run_ends_it(quick_bench: Bench) -> None:

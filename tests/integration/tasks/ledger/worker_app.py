@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, ClassVar, NoReturn
 from celery import Celery
 from kombu import Queue
 
-from nightcrew._publisher import Publisher
 from nightcrew._redis import connect, kombu_url
 from nightcrew.messages import Message
 from tasks import runtime
@@ -21,6 +20,7 @@ from tasks.errors import PermanentError, TransientError
 from tasks.job import job
 from tasks.ledger.retries import RetryPolicy
 from workers.database import create_engine
+from workers.publisher import CrewPublisher
 
 if TYPE_CHECKING:
     from tasks.runtime import Runtime
@@ -74,7 +74,7 @@ runtime.install(
     runtime.Runtime(
         engine=create_engine(os.environ["TEST_DATABASE_URL"]),
         redis=connect(_BROKER_URL, 5.0),
-        publisher=Publisher(_BROKER_URL, 5.0),
+        publisher=CrewPublisher(_BROKER_URL, timeout_s=5.0),
         timetable={},
         worker_name="ledger@test",
     )

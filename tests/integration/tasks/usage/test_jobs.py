@@ -17,7 +17,10 @@ from tasks.usage.position import LogGapError
 from tasks.usage.store import UsageQueries
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nightcrew.messages import Message
+    from tasks.runtime import Posting
     from tests.integration.tasks.usage.conftest import Crew
 
 
@@ -32,6 +35,9 @@ class FakePublisher:
         assert correlation_id
         assert enqueued_at.tzinfo is not None
         self.published.append(message)
+
+    def publish_many(self, postings: Sequence[Posting]) -> None:
+        self.published += [posting.message for posting in postings]
 
 
 def runtime_of(crew: Crew, *, partitions: int = 1) -> Runtime:

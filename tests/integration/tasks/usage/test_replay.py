@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nightcrew import wire
+from nightcrew.signing import Guard, Signer, SigningKey
 from tasks.runtime import UsageOptions
 from tasks.usage.housekeeping import compact_log, keep_house
 from tasks.usage.position import LogGapError
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tasks.usage.position import Position
+    from tasks.usage.position import Incident, Position
     from tests.integration.tasks.usage.conftest import Crew
 
 LATER = datetime.now(UTC) + timedelta(days=3)
@@ -48,6 +49,15 @@ def position_of(crew: Crew) -> Position:
     position = SqlUsageCounts(crew.engine).position(0)
     assert position is not None
     return position
+
+
+def compact(crew: Crew, *, now: datetime, guard: Guard | None = None) -> int:
+    log, counts = RedisUsageLog(crew.redis), SqlUsageCounts(crew.engine)
+    return compact_log(log, counts, UsageOptions(), partition=0, position=position_of(crew), now=now, guard=guard)
+
+
+def incidents_of(crew: Crew) -> list[Incident]:
+    return [one for _, _, one in UsageQueries(crew.engine).incidents(since=datetime(2020, 1, 1, tzinfo=UTC))]
 
 
 def test_older_copy_counts_exactly_again(sqlite_crew: Crew, tmp_path: Path) -> None:
@@ -77,7 +87,7 @@ def test_compacted_log_replays_alike(sqlite_crew: Crew, tmp_path: Path) -> None:
     sqlite_crew.drain()
     log = RedisUsageLog(sqlite_crew.redis)
     before = log.memory_bytes(0)
-    merged = compact_log(log, UsageOptions(), partition=0, position=position_of(sqlite_crew), now=LATER)
+    merged = compact(sqlite_crew, now=LATER)
     assert merged == 302
     assert log.memory_bytes(0) < before / 20
     sqlite_crew.log_add({"key.1": 1})
@@ -93,8 +103,38 @@ def test_young_entries_stay_raw(sqlite_crew: Crew) -> None:
     for _ in range(10):
         sqlite_crew.log_add({"a": 1})
     sqlite_crew.drain()
-    log, position = RedisUsageLog(sqlite_crew.redis), position_of(sqlite_crew)
-    assert compact_log(log, UsageOptions(), partition=0, position=position, now=datetime.now(UTC)) == 0
+    assert compact(sqlite_crew, now=datetime.now(UTC)) == 0
+
+
+def test_a_key_that_is_gone_takes_no_counts_along(sqlite_crew: Crew, tmp_path: Path) -> None:
+    """What was counted when its key was known stays in the compacted log, and is told; what was refused stays out."""
+    copy = copy_of(sqlite_crew, tmp_path / "empty.db")
+    known, strange, next_key = (SigningKey.generate(name) for name in ("known", "strange", "next"))
+    sqlite_crew.log_add({"a": 1}, signer=Signer([known]))
+    sqlite_crew.log_add({"a": 10}, signer=Signer([strange]))
+    sqlite_crew.log_add({"a": 100}, signer=Signer([next_key]))
+    sqlite_crew.drain(guard=Guard([known, next_key]))
+    assert compact(sqlite_crew, now=LATER, guard=Guard([next_key])) == 3
+    assert sqlite_crew.redis.xlen(wire.usage_stream(0)) == 0
+    [told] = incidents_of(sqlite_crew)
+    assert (told.kind, told.detail[:9]) == ("signature_unknown", "1 entries")
+    with restored(sqlite_crew, copy) as older:
+        older.drain(guard=Guard([next_key]))
+        assert older.counted() == sqlite_crew.counted() == {"a": 101}
+
+
+def test_what_the_database_refused_stays_out_of_the_compacted_log(sqlite_crew: Crew, tmp_path: Path) -> None:
+    """Else the whole segment would be refused when it is replayed, and its good counts with it."""
+    copy = copy_of(sqlite_crew, tmp_path / "empty.db")
+    largest = 2**53 - 1
+    for number in range(1_025):
+        sqlite_crew.log_add({"a": largest, f"b.{number}": 1})
+    report = sqlite_crew.drain()
+    assert report.rejected > 0
+    compact(sqlite_crew, now=LATER)
+    with restored(sqlite_crew, copy) as older:
+        assert older.drain().rejected == 0
+        assert older.counted() == sqlite_crew.counted()
 
 
 def test_copy_from_inside_a_segment_is_refused(sqlite_crew: Crew, tmp_path: Path) -> None:
@@ -104,8 +144,7 @@ def test_copy_from_inside_a_segment_is_refused(sqlite_crew: Crew, tmp_path: Path
     copy = copy_of(sqlite_crew, tmp_path / "older.db")
     sqlite_crew.log_add({"a": 1})
     sqlite_crew.drain()
-    log = RedisUsageLog(sqlite_crew.redis)
-    compact_log(log, UsageOptions(), partition=0, position=position_of(sqlite_crew), now=LATER)
+    compact(sqlite_crew, now=LATER)
     with restored(sqlite_crew, copy) as older:
         with pytest.raises(LogGapError, match="inside the compacted stretch"):
             older.drain()
@@ -122,8 +161,7 @@ def test_restore_point_is_a_border_of_segments(sqlite_crew: Crew, tmp_path: Path
     sqlite_crew.log_add({"a": 1})
     sqlite_crew.log_add({"a": 1})
     sqlite_crew.drain()
-    log = RedisUsageLog(sqlite_crew.redis)
-    assert compact_log(log, UsageOptions(), partition=0, position=position_of(sqlite_crew), now=LATER) == 4
+    assert compact(sqlite_crew, now=LATER) == 4
     with restored(sqlite_crew, copy) as older:
         older.drain()
         assert older.counted() == {"a": 4}
@@ -158,7 +196,6 @@ def test_cap_is_kept_and_told(sqlite_crew: Crew) -> None:
     log, counts = RedisUsageLog(sqlite_crew.redis), SqlUsageCounts(sqlite_crew.engine)
     for _ in range(2):
         keep_house(log, counts, options, partition=0, position=position_of(sqlite_crew), now=datetime.now(UTC))
-    incidents = UsageQueries(sqlite_crew.engine).incidents(since=datetime(2020, 1, 1, tzinfo=UTC))
-    assert "trimmed_unproven" in [incident.kind for _, _, incident in incidents]
+    assert "trimmed_unproven" in [incident.kind for incident in incidents_of(sqlite_crew)]
     sqlite_crew.drain()
     assert sqlite_crew.counted()["unapplied"] == 1

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import redis
@@ -19,50 +18,12 @@ from tasks.ledger.store.queues import depths
 from tests.support.databases import opened_engine
 from tests.support.redis import running_redis
 from workers.cli.context import open_crew
-from workers.cli.verbs import run
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from tests.integration.workers.cli.conftest import Command
     from tests.support.redis import RedisServer
 
 JOB_ID = "01931f2e-5f6a-7abc-8def-0123456789ab"
-
-
-class Command:
-    """The command, on one data directory."""
-
-    def __init__(self, data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.data_dir = data_dir
-        self._capsys = capsys
-        self.errors = ""
-
-    def __call__(self, *arguments: str, code: int = 0) -> dict[str, Any]:
-        answer = self.text(*arguments, "--json", code=code)
-        return json.loads(answer) if answer else {}
-
-    def text(self, *arguments: str, code: int = 0) -> str:
-        assert run([*arguments, "--data-dir", str(self.data_dir)]) == code
-        shown = self._capsys.readouterr()
-        self.errors = shown.err
-        return shown.out
-
-
-@pytest.fixture
-def nightcrew(
-    tmp_path: Path, sqlite_url: str, redis_server: RedisServer, capsys: pytest.CaptureFixture[str]
-) -> Command:
-    """Give the command on a fresh database and an empty broker."""
-    assert str(tmp_path) in sqlite_url
-    (tmp_path / "nightcrew.toml").write_text(f'[broker]\nurl = "{redis_server.url}"\n', encoding="utf-8")
-    (tmp_path / "nightcrew.toml").chmod(0o600)
-    return Command(tmp_path, capsys)
-
-
-@pytest.fixture
-def nobody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Give the command on a directory where no crew has ever been."""
-    return Command(tmp_path, capsys)
 
 
 def insert_run(sqlite_url: str, *, job_id: str = JOB_ID) -> None:
@@ -140,21 +101,6 @@ def test_dead_letters(nightcrew: Command, redis_server: RedisServer) -> None:
     assert len(nightcrew("jobs", "dead", "--all")["dead_letters"]) == 1
     assert streams.entry_count(redis_server.client(), wire.INTENTS) == 1
     nightcrew("jobs", "dead", "--show", "99", code=1)
-
-
-def test_schedule(nightcrew: Command, redis_server: RedisServer) -> None:
-    """Entries and slots are listed; run-now sends what beat sends and names the run of the slot."""
-    entries = nightcrew("schedule", "list")["entries"]
-    assert {"usage-drain", "ledger-reconcile"} <= {one["entry"] for one in entries}
-    assert all(one["last"] is None for one in entries)
-    slots = nightcrew("schedule", "next", "--count", "5")["slots"]
-    assert [one["slot_at"] for one in slots] == sorted(one["slot_at"] for one in slots)
-    assert len(slots) == 5
-    fired = nightcrew("schedule", "run-now", "usage-drain")
-    assert fired["slot_at"] is not None
-    message = json.loads(redis_server.client().lindex("nightcrew.ledger", 0) or b"{}")
-    assert message["headers"]["task"] == "schedules.fire"
-    nightcrew("schedule", "run-now", "usage-dran", code=2)
 
 
 def test_status_of_a_crew_without_workers(nightcrew: Command, sqlite_url: str) -> None:

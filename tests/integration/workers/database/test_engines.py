@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import resource
 import stat
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import QueuePool, text
+from sqlalchemy import QueuePool, Text, column, event, insert, table, text
 from sqlalchemy.exc import IntegrityError
 
 from tasks.errors import PermanentError, TransientError
@@ -151,6 +152,19 @@ def test_sqlite_pragmas(engine: Engine) -> None:
 
 
 @only_sqlite
+def test_sqlite_statements_do_not_multiply_with_the_rows(engine: Engine) -> None:
+    """However many rows are written at once, few statements are there to be kept, by each connection, as compiled."""
+    note = column("note", Text)
+    notes, statements = insert(table("notes", note)).returning(note), set[str]()
+    event.listen(engine, "before_cursor_execute", lambda _connection, _cursor, sql, *_: statements.add(sql))
+    for size in range(2, 60):
+        with begin_write(engine) as connection:
+            rows = [{"note": f"{size}-{number}"} for number in range(size)]
+            assert len(connection.execute(notes, rows).all()) == size
+    assert len(statements) <= 10
+
+
+@only_sqlite
 def test_sqlite_writer_holds_the_lock_from_the_start(engine: Engine) -> None:
     """A writing transaction is refused at its first moment, before it has read anything that could grow stale."""
     other = twin(engine, busy_timeout_s=0.05)
@@ -169,6 +183,21 @@ def test_sqlite_full_disk_is_transient(engine: Engine) -> None:
         connection.execute(_INSERT, notes)
     engine.dispose()
     assert count(engine) == 0
+
+
+@only_sqlite
+def test_sqlite_file_that_may_not_grow_is_transient(engine: Engine) -> None:
+    """A quota or a limit makes writes fail otherwise than a full disk does (SQLITE_IOERR, not SQLITE_FULL)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))  # Python ignores SIGXFSZ, so a write fails with EFBIG
+    try:
+        with pytest.raises(TransientError, match="disk I/O error"), begin_write(engine) as connection:
+            connection.execute(_INSERT, {"note": "a"})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with begin_write(engine) as connection:
+        connection.execute(_INSERT, {"note": "b"})
+    assert count(engine) == 1
 
 
 def test_sqlite_damaged_file_is_permanent(tmp_path: Path) -> None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import CheckConstraint, insert, inspect, text
+from sqlalchemy import CheckConstraint, MetaData, Table, insert, inspect, text
 from sqlalchemy.exc import DataError, IntegrityError
 
 import tasks.ledger.tables  # noqa: F401  declares its tables on the shared metadata
 from tasks.errors import PermanentError
+from tasks.ledger.filters import Filter
+from tasks.ledger.states import State
+from tasks.ledger.store import runs, selecting
 from tasks.schema import Base
 from tasks.usage.tables import UsageCount
 from workers import database
@@ -25,6 +29,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+REVISIONS = ["0001", "0002"]
+
 _MIGRATE = """
 import sys
 from workers.database import create_engine, migrate
@@ -33,10 +39,51 @@ print(*migrate(create_engine(sys.argv[1])))
 """
 
 
+_INSTANT = datetime(2026, 3, 1, 12, tzinfo=UTC)
+FIRST_RELEASE: dict[str, dict[str, object]] = {
+    "job_runs": {
+        "id": "01931f2e-5f6a-7abc-8def-0123456789ab",
+        "kind": "ledger.canary",
+        "queue": "nightcrew.ledger",
+        "dedup_key": "canary:2026-03-01T12:00:00+00:00",
+        "payload": {"note": "x"},
+        "state": "dead",
+        "revision": 9,
+        "attempt": 4,
+        "max_attempts": 4,
+        "fence": 4,
+        "error": "4 of 4 attempts are used up",
+        "correlation_id": "request-7",
+        **dict.fromkeys(("enqueued_at", "queued_at", "republish_at", "updated_at"), _INSTANT),
+    },
+    "dead_letters": {
+        "source": "nightcrew.ledger",
+        "source_id": "nightcrew:dead-letters/1-0",
+        "reason": "no such kind",
+        "body": "{}",
+        "received_at": _INSTANT,
+    },
+    "usage_counts": {"key": "mail.greeting", "context": "fr", "total": 7, "accepted": 3, "rejected": 1},
+}
+
+
+def as_stored(value: object, *, has_instants: bool) -> object:
+    return value if has_instants or not isinstance(value, datetime) else round(value.timestamp() * 1_000_000)
+
+
+def first_release_rows(engine: Engine) -> list[tuple[object, ...]]:
+    with begin_read(engine) as connection:
+        return [
+            tuple(connection.execute(text(f"SELECT {', '.join(row)} FROM {table}")).one())  # noqa: S608  our own names
+            for table, row in FIRST_RELEASE.items()
+        ]
+
+
 def definitions(engine: Engine) -> dict[str, str]:
     with begin_read(engine) as connection:
         rows = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE tbl_name <> 'alembic_version'"))
-        return {row.name: row.sql for row in rows}
+        # SQLite writes an added column into the statement of its table without the line break of the others.
+        return {row.name: " ".join((row.sql or "").split()) for row in rows}
 
 
 def downgrade(engine: Engine) -> None:
@@ -44,6 +91,13 @@ def downgrade(engine: Engine) -> None:
         config = database._alembic_config()
         config.attributes["connection"] = connection
         command.downgrade(config, "base")
+
+
+def upgrade_to(engine: Engine, revision: str) -> None:
+    with begin_write(engine) as connection:
+        config = database._alembic_config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
 
 
 def test_migrations_make_the_declared_tables(empty_engine: Engine) -> None:
@@ -80,24 +134,41 @@ def test_down_and_up_again(empty_engine: Engine) -> None:
     before = set(inspect(empty_engine).get_table_names())
     downgrade(empty_engine)
     assert set(inspect(empty_engine).get_table_names()) == {"alembic_version"}
-    assert migrate(empty_engine) == ["0001"]
+    assert migrate(empty_engine) == REVISIONS
     assert set(inspect(empty_engine).get_table_names()) == before
+
+
+def test_rows_of_the_first_release_stay(empty_engine: Engine) -> None:
+    """A database of the first release keeps every field of its rows, and its runs may be tried again."""
+    upgrade_to(empty_engine, "0001")
+    with begin_write(empty_engine) as connection:
+        for table, row in FIRST_RELEASE.items():
+            old = Table(table, MetaData(), autoload_with=connection)
+            has_instants = connection.dialect.name == "postgresql"
+            values = {name: as_stored(value, has_instants=has_instants) for name, value in row.items()}
+            connection.execute(insert(old).values(values))
+    before = first_release_rows(empty_engine)
+    assert migrate(empty_engine) == ["0002"]
+    assert first_release_rows(empty_engine) == before
+    [run] = selecting.newest(empty_engine, Filter(), limit=2)
+    assert (run.state, run.watched, run.entry, run.is_late) == (State.DEAD, False, None, None)
+    assert runs.restart(empty_engine, run, now=run.updated_at) is not None
 
 
 def test_pending_until_migrated(empty_engine: Engine) -> None:
     """Pending migrations are listed, then applied once."""
     assert current_revision(empty_engine) is None
-    assert pending_migrations(empty_engine) == ["0001"]
-    assert migrate(empty_engine) == ["0001"]
+    assert pending_migrations(empty_engine) == REVISIONS
+    assert migrate(empty_engine) == REVISIONS
     assert migrate(empty_engine) == []
     assert pending_migrations(empty_engine) == []
-    assert current_revision(empty_engine) == "0001"
+    assert current_revision(empty_engine) == REVISIONS[-1]
 
 
 def test_looking_creates_no_file(tmp_path: Path) -> None:
     """Asking for pending migrations leaves an empty data directory empty."""
     engine = create_engine(f"sqlite:///{tmp_path / 'missing' / 'x.db'}")
-    assert pending_migrations(engine) == ["0001"]
+    assert pending_migrations(engine) == REVISIONS
     assert list(tmp_path.iterdir()) == []
 
 
@@ -131,7 +202,7 @@ def test_processes_migrate_at_once(empty_engine: Engine) -> None:
         process.stdin.write("g")
         process.stdin.flush()
     answers = [process.communicate(timeout=60) for process in processes]
-    assert sorted(out.strip() for out, _ in answers) == ["", "", "0001"], [error for _, error in answers]
+    assert sorted(out.strip() for out, _ in answers) == ["", "", " ".join(REVISIONS)], [error for _, error in answers]
 
 
 @pytest.mark.parametrize("sums", ["total = total + 1", "accepted = accepted + 1", "total = -1"])

@@ -63,12 +63,19 @@ class WorkerOnTrial:
 
 @contextmanager
 def running_worker(
-    data_dir: Path, *, broker_url: str, redis: Redis, kind: WorkerKind = "ledger", env: Mapping[str, str] | None = None
+    data_dir: Path,
+    *,
+    broker_url: str,
+    redis: Redis,
+    kind: WorkerKind = "ledger",
+    env: Mapping[str, str] | None = None,
+    app: str = "workers.app",
 ) -> Iterator[WorkerOnTrial]:
-    """Run a worker during the block."""
+    """Run a worker during the block; `app` is the module of its Celery app."""
+    command = worker_command(kind, load_settings(data_dir, env={}))
     databases.migrate_database(f"sqlite:///{data_dir / 'nightcrew.db'}")
     with spawned(
-        worker_command(kind, load_settings(data_dir, env={})),
+        [app if part == "workers.app" else part for part in command],
         env={**process_environment(data_dir, broker_url), **worker_environment(kind), **(env or {})},
         cwd=data_dir,
     ) as process:

@@ -14,7 +14,8 @@ from nightcrew.messages import ReconcileLedger, RunCanary
 from schedules.timetable import TIMETABLE
 from tasks.job import Delivery, definition_of, run_job
 from tasks.ledger.firing import fire_slot
-from tasks.ledger.store import queries
+from tasks.ledger.store import queries, slots
+from tasks.ledger.walking import walk_timetable
 from tests.support import databases, wait_until
 from workers.lifecycle import build_runtime, close_runtime
 from workers.reconcile_timer import PATIENCE, ReconcileTimer
@@ -88,6 +89,32 @@ def test_it_steps_in_when_beat_is_silent(runtime: Runtime, clock: Clock, own_red
     assert timer.reconcile_if_overdue() is False
     clock.now += LATE
     assert timer.reconcile_if_overdue() is True
+
+
+def test_a_reconcile_that_still_waits_is_no_reason(runtime: Runtime, clock: Clock) -> None:
+    """The one before it ended well a moment ago: that the next one has not begun says nothing yet."""
+    timer = ReconcileTimer(runtime)
+    clock.now += timedelta(seconds=85)
+    reconcile_as_beat_asks(runtime)
+    clock.now += timedelta(seconds=35)
+    assert fire_slot(TIMETABLE["ledger-reconcile"], runtime) is not None
+    assert timer.reconcile_if_overdue() is False
+
+
+def test_without_beat_every_slot_is_fired(runtime: Runtime, clock: Clock) -> None:
+    """The timetable is walked by the timer: each slot of half an hour has its run, and the newest ones fire."""
+    timer = ReconcileTimer(runtime)
+    reconcile_as_beat_asks(runtime)
+    walk_timetable(runtime)
+    begin = clock.now
+    for _ in range(2 * 30):
+        clock.now += timedelta(seconds=30)
+        timer.reconcile_if_overdue()
+    for entry in TIMETABLE.values():
+        found = slots.history(runtime.engine, entry.name, limit=100)
+        expected = list(entry.slots_between(begin, begin + timedelta(minutes=28)))
+        assert set(expected) <= {run.slot_at for run in found}
+        assert all(run.queued_at - run.slot_at <= LATE + timedelta(seconds=30) for run in found if run.slot_at)
 
 
 def test_it_outlives_a_broker_that_is_away(runtime: Runtime, clock: Clock, own_redis_server: RedisServer) -> None:

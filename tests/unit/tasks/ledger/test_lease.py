@@ -61,3 +61,13 @@ def test_lease_ends_with_the_error_of_the_work() -> None:
     with pytest.raises(ZeroDivisionError), Lease(lambda: True, interval_s=0.001):
         raise ZeroDivisionError
     assert not [thread for thread in threading.enumerate() if thread.name == "lease"]
+
+
+def test_only_work_that_takes_its_time_is_shown() -> None:
+    """Once, and before the first renewal; short work is over before."""
+    shown: list[str] = []
+    with Lease(lambda: True, interval_s=60, show=lambda: shown.append("short")):
+        pass
+    with Lease(lambda: True, interval_s=60, show=lambda: shown.append("long")):
+        wait_until(lambda: shown, timeout_s=5, what="a sign of work")
+    assert shown == ["long"]

@@ -79,3 +79,21 @@ def test_unreadable_crew_file(tmp_path: Path, text: str) -> None:
     (tmp_path / "run" / "crew.json").write_text(text, encoding="utf-8")
     with open_crew(tmp_path) as crew, pytest.raises(CliError, match="cannot be read"):
         _ = crew.broker_url
+
+
+LOG_A_SECRET = """
+import pathlib, structlog
+from workers.cli.context import open_crew
+with open_crew(pathlib.Path.cwd()) as crew:
+    crew.build_runtime("unix:///run/x.sock?db=0")
+    structlog.get_logger().warning("secret.logged", reason=crew.settings.wire.first_key)
+"""
+
+
+def test_what_a_verb_logs_has_no_secret(tmp_path: Path) -> None:
+    """What jobs log while a verb does them goes to standard error, as masked as in the logs of the crew."""
+    secret = "A" * 43
+    argv = [sys.executable, "-c", LOG_A_SECRET]
+    env = {**os.environ, "NIGHTCREW_WIRE__SIGNING_KEYS": f"canary:{secret}", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, check=True, text=True, timeout=60)
+    assert done.stderr == "level='warning' event='secret.logged' reason='***'\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -21,20 +21,22 @@ from workers.doctor.machine import (
     check_packages,
     check_python,
 )
+from workers.doctor.timetable import SlotFacts, check_timetable
 from workers.doctor.work import (
     QueueFacts,
-    SlotFacts,
     check_beat,
     check_dead_letters,
     check_intents,
     check_partitions,
     check_queue_age,
-    check_timetable,
     check_unacked,
     check_usage_incidents,
     check_usage_lag,
     check_workers,
 )
+
+if TYPE_CHECKING:
+    from tasks.ledger.judging import EntryVerdict
 
 LIMITS = Limits()
 GIB = 1024**3
@@ -93,6 +95,8 @@ def test_valkey_is_called_by_its_name() -> None:
         ("unix:///run/x.sock?db=0", "redis-cli -s '/run/x.sock'"),
         ("rediss://:canary@h:7000/1", "redis-cli -h h -p 7000 --tls --askpass"),
         ("redis://h", "redis-cli -h h -p 6379"),
+        ("redis://viewer:canary@h", "redis-cli -h h -p 6379 --user viewer --askpass"),
+        ("rediss://h?ssl_ca_certs=/my%20ca.pem", "redis-cli -h h -p 6379 --tls --cacert '/my ca.pem'"),
     ],
 )
 def test_fixes_never_show_a_password(url: str, command: str) -> None:
@@ -203,10 +207,29 @@ def test_incidents_show_the_newest() -> None:
     assert found.detail == "2 in 24 h; 2026-03-01 12:00:00Z, partition 0: too large"
 
 
-def test_overdue_entry() -> None:
-    """An entry whose slot has no run in time is named."""
-    slot = SlotFacts(
-        entry="usage-drain", kind="usage.drain", slot_at=None, job_id=None, state=None, next_at=NOW, is_overdue=True
-    )
-    found = check_timetable([slot])
-    assert (found.level, found.fix) == ("error", "nightcrew schedule run-now usage-drain")
+@pytest.mark.parametrize(
+    ("verdict", "level", "fix"),
+    [
+        ("overdue", "error", "nightcrew schedule run-now nightly"),
+        ("broken", "error", "nightcrew schedule history nightly"),
+        ("overrunning", "warning", "nightcrew jobs show 7"),
+    ],
+)
+def test_an_entry_that_is_not_well_is_named(verdict: EntryVerdict, level: str, fix: str) -> None:
+    """What is wrong with it is told, and which command helps."""
+    fine = slot(entry="drain", paused_until=NOW)
+    found = check_timetable([fine, slot(entry="nightly", job_id="7", verdict=verdict, reasons=("it is so",))])
+    assert (found.level, found.detail, found.fix) == (level, f"nightly {verdict}: it is so", fix)
+    assert check_timetable([fine]).detail == "1 entries, none overdue, 1 paused"
+
+
+def test_the_gravest_entry_decides() -> None:
+    """One that is overdue comes before one that takes too long, and both are told."""
+    found = check_timetable([slot(entry="slow", verdict="overrunning"), slot(entry="nightly", verdict="overdue")])
+    assert (found.level, found.fix) == ("error", "nightcrew schedule run-now nightly")
+    assert "slow overrunning" in found.detail
+
+
+def slot(**changes: Any) -> SlotFacts:
+    facts: dict[str, Any] = {"kind": "ledger.canary", "slot_at": None, "job_id": None, "state": None}
+    return SlotFacts(**{**facts, "next_at": NOW, "is_overdue": False, **changes})

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from workers.settings import explain, load_settings, world_readable_secrets
+from workers.settings import explain, load_settings, secret_texts, world_readable_secrets
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,6 +33,29 @@ def test_no_secret_in_any_form(tmp_path: Path) -> None:
     """Neither repr nor explanation shows a password."""
     settings = load_settings(tmp_path, {"NIGHTCREW_BROKER__URL": "redis://:canary@host/0"})
     assert "canary" not in repr(settings) + str(settings) + str(explain(settings)) + settings.model_dump_json()
+
+
+def test_secrets_that_are_no_passwords_are_hidden_whole(tmp_path: Path) -> None:
+    """Of an address that is a secret by its path nothing is shown, also where there are several."""
+    env = {
+        "NIGHTCREW_SCHEDULE__PING_URL": "https://hc.example/canary-key/{entry}",
+        "NIGHTCREW_SCHEDULE__PING_URLS": '{"ledger-reconcile": "https://hc.example/other-canary"}',
+    }
+    shown = {one.name: one.value for one in explain(load_settings(tmp_path, env))}
+    assert shown["schedule.ping_url"] == "***"
+    assert shown["schedule.ping_urls"] == "***"
+
+
+def test_texts_that_logs_must_not_have(tmp_path: Path) -> None:
+    """Passwords as they are written and as they are meant, and the keys in addresses that are secret whole."""
+    env = {
+        "NIGHTCREW_BROKER__URL": "redis://user:broker%2Fcanary@host/0",
+        "NIGHTCREW_FLOWER__BROKER_URL": "unix:///run/r.sock?password=flower-canary",
+        "NIGHTCREW_DATABASE__URL": "postgresql://me:database-canary@host/db",
+        "NIGHTCREW_SCHEDULE__PING_URL": "https://hc.example/ping-canary/{entry}",
+    }
+    hidden = {"broker%2Fcanary", "broker/canary", "flower-canary", "database-canary", "ping-canary"}
+    assert secret_texts(load_settings(tmp_path, env)) == hidden
 
 
 @pytest.mark.parametrize(("mode", "exposed"), [(0o600, False), (0o644, True), (0o604, True), (0o640, True)])

@@ -197,6 +197,7 @@ def test_options_of_slices(tmp_path: Path) -> None:
     assert settings.usage.options() == UsageOptions()
     assert settings.ledger.options() == LedgerOptions()
     settable = {name.rpartition(".")[2].removesuffix("_s") for name in setting_fields()}
+    settable.add("watched_entries")  # those that have an address in the section `schedule`
     assert {one.name for options in (UsageOptions, LedgerOptions) for one in fields(options)} <= settable
     changed = load_settings(tmp_path, {"NIGHTCREW_LEDGER__LEASE_S": "7.5"})
     assert changed.ledger.options().lease == timedelta(seconds=7.5)

@@ -1,0 +1,1 @@
+"""Who may do what on the broker, and over which line: ACL users, TLS, passwords that must not show."""

@@ -1,0 +1,1 @@
+"""Pings to a dead-man switch of the test's own."""
