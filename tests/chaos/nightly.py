@@ -81,6 +81,7 @@ def add_entries(app: Celery) -> None:
     app.conf.beat_scheduler = f"{__name__}:{NightlyScheduler.__name__}"
     # Receivers are called in the order in which they were connected: the lifecycle has made the runtime by then.
     signals.worker_init.connect(_extend_timetable, weak=False)
+    signals.worker_process_init.connect(_extend_timetable, weak=False)  # each child has a runtime of its own
 
 
 def _extend_timetable(**_: Any) -> None:

@@ -39,7 +39,7 @@ def test_a_nightly_slot_in_an_outage_is_caught_up_or_told(member: str, seed: int
         crew.asked += [row.id for row in ended.values()]
         crew.assert_exact(expected={ended[never.name].id: State.MISSED})
         assert ended[caught_up.name].first_started_at > ended[caught_up.name].late_after
-        assert told(crew, ended[never.name].id), "nobody was told of the missed slot"
+        assert told(crew, ended[never.name].id, entry=never.name), "nobody was told of the missed slot"
 
 
 def know_since_yesterday(crew: WorkingCrew, *names: str) -> None:
@@ -72,10 +72,11 @@ def outcomes(
         return list(connection.execute(query))
 
 
-def told(crew: WorkingCrew, run_id: str) -> bool:
-    """Say whether the timeline gives a reason and the worker's log has the error."""
+def told(crew: WorkingCrew, run_id: str, *, entry: str) -> bool:
+    """Say whether the timeline gives a reason and the worker's log has the error, with the name of the entry."""
     query = sa.select(RunEvent.detail).where(RunEvent.run_id == run_id, RunEvent.event == "missed")
     with begin_read(crew.engine) as connection:
         reasons = connection.scalars(query).all()
-    log = (crew.directory / "logs" / "worker-ledger.log").read_text(encoding="utf-8")
-    return bool(reasons and reasons[0]) and "ledger.slots_missed" in log
+    log = (crew.directory / "logs" / "worker-ledger.log").read_text(encoding="utf-8").splitlines()
+    errors = [line for line in log if "ledger.slots_missed" in line or "ledger.run_missed" in line]
+    return bool(reasons and reasons[0]) and any(entry in line for line in errors)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 _MIB = 1024 * 1024
 _TWO_SLOTS_S = 120
 
-_SHORT = Tolerance(share=0.05, amount=8 * _MIB)
-"""Half a minute is warming up: only what loses tens of kilobytes with each job stands out."""
+_SHORT = Tolerance(share=0, amount=10 * _MIB)
+"""Half a minute is warming up: only what loses some hundred kilobytes with each job stands out."""
 
 _LONG = Tolerance(share=0, amount=3 * _MIB)
 """In the last 200 s, some thousand jobs: less than a kilobyte each.

@@ -18,7 +18,7 @@ SCRIPTS = sorted([*Path(nightcrew.__path__[0]).rglob("*.lua"), *Path(tasks.__pat
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: str(path.name))
 def test_scripts_use_granted_commands_alone(script: Path) -> None:
     """What a script calls is granted to whoever calls the script."""
-    role: RoleName = "producer" if "nightcrew" in script.parts else "worker"
+    role: RoleName = "producer" if script.is_relative_to(nightcrew.__path__[0]) else "worker"
     called = {name.lower() for name in re.findall(r"redis\.p?call\('(\w+)'", script.read_text(encoding="utf-8"))}
     assert called
     assert called <= {command for grant in grants(role) for command in grant.commands}

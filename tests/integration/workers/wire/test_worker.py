@@ -50,7 +50,7 @@ def test_an_unknown_task_is_kept(worker: WorkerOnTrial) -> None:
     [letter] = worker.letters()
     assert (letter["source"], letter["kind"], letter["job_id"]) == (QUEUE, "backups.full", "j-1")
     assert json.loads(letter["body"])["headers"]["task"] == "backups.full"
-    assert not worker.redis.exists(unacked_key("ledger"))
+    wait_until(lambda: not worker.redis.exists(unacked_key("ledger")), timeout_s=10, what="its acknowledgement")
     worker.run_canary()
 
 
