@@ -176,18 +176,17 @@ def publish_now(runtime: Runtime, *due: Run) -> None:
 
 
 def recover(runtime: Runtime) -> list[Run]:
-    """Put what a silent worker left behind on its queue at once; give the runs as they stand now.
+    """Put what a silent worker left behind on its queue at once, and what was lost there; give the released runs.
 
-    It is what cannot wait for the next reconcile, and cheap where there is nothing: one look at an index. Any number
-    may do it at once: each run is released to one of them.
+    It is what cannot wait for the next reconcile, and cheap where there is nothing: two looks at an index. The second
+    worker may be killed with the new message in its hand: without another one that would come back only when the
+    broker gives up on it. Any number may do it at once: each run is released to one of them.
 
     Raises:
         TransientError: database or broker were in the way; what was released stays so, and is due.
     """
     released = release_expired(runtime)
-    waiting = [run for run in released if run.state is State.QUEUED]
-    if waiting:
-        publish_now(runtime, *waiting)
+    republish_due(runtime)
     return released
 
 

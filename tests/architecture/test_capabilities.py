@@ -17,7 +17,8 @@ from tasks.schema import Base
 from tests.architecture.house import ROOT, Source
 from tests.architecture.rules import decorators
 
-_KINDS = sorted(kinds())
+# Tests make kinds of their own, which are there or not by the order in which modules are collected.
+_KINDS = sorted(kind for kind in kinds() if message_type(kind).__module__.startswith("nightcrew."))
 _SLICES = sorted(path.parent.name for path in (ROOT / "tasks").glob("*/__init__.py"))
 
 
