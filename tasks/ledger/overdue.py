@@ -6,7 +6,7 @@ has put off.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -16,6 +16,9 @@ from tasks.ledger.store import ahead, leases, mirror, runs
 if TYPE_CHECKING:
     from tasks.ledger.runs import Run
     from tasks.runtime import Runtime
+
+_TELL_SHARE: Final = 4
+"""A clock that differs from the database's by more than this part of a lease is told of."""
 
 _log = structlog.get_logger(__name__)
 
@@ -38,10 +41,14 @@ def pull_back(runtime: Runtime) -> int:
     Its worker may be dead, and its lease would last as long as the clock was wrong. Whose own clock differs from the
     database's leaves this to others: to one that runs behind, everybody else's runs ahead.
     """
-    now = runtime.clock()
-    if abs(ahead.database_time(runtime.engine) - now) > CLOCK_TOLERANCE:
+    now, lease = runtime.clock(), runtime.ledger.lease
+    difference = now - ahead.database_time(runtime.engine)
+    if abs(difference) > lease / _TELL_SHARE:
+        seconds = round(difference.total_seconds(), 1)
+        _log.error("ledger.clock_deviated", ahead_of_database_s=seconds, worker=runtime.worker_name)
+    if abs(difference) > CLOCK_TOLERANCE:
         return 0
-    limit, lease = now + CLOCK_TOLERANCE, runtime.ledger.lease
+    limit = now + CLOCK_TOLERANCE
     count = ahead.pull_back(runtime.engine, now=now, later_than=limit, lease=lease)
     if count:
         _log.warning("ledger.runs_pulled_back", count=count, reason="a clock ran ahead")

@@ -62,4 +62,5 @@ def busy_text(resource: Resource) -> str:
 def ask_again_at(resource: Resource, *, now: datetime) -> datetime:
     """Say when a run that found it in use tries again: soon, and at once where the holder's lease ends."""
     soon = now + DEFER_AT_MOST
-    return soon if resource.lease_until is None else min(soon, resource.lease_until)
+    # By a clock that is ahead of the database's it may be over already, and is not to be had all the same.
+    return soon if resource.lease_until is None or resource.lease_until <= now else min(soon, resource.lease_until)

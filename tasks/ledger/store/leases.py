@@ -13,6 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from tasks.ledger.resources import Resource, first_busy, is_held_by
 from tasks.ledger.states import State
+from tasks.ledger.store import ahead
 from tasks.ledger.tables import JobRun, ResourceLease
 from tasks.transactions import begin_read, begin_write
 
@@ -68,7 +69,8 @@ def take(
     for name in sorted(names):
         connection.execute(_insertion(connection.dialect.name).values(resource=name, fence=0))
     found = [_read(row) for row in connection.execute(_LOCK, {"names": sorted(names)})]
-    busy = first_busy(found, run.id, now=now)
+    in_use = any(one.run_id not in {None, run.id} for one in found)
+    busy = first_busy(found, run.id, now=ahead.judged_at(connection, now) if in_use else now)
     if busy is not None:
         return busy
     fences = {}

@@ -13,8 +13,17 @@ from sqlalchemy import bindparam, select, update
 
 from tasks.ledger.events import Event
 from tasks.ledger.resources import Resource, ask_again_at, busy_text
-from tasks.ledger.states import Move, State, decide_after_error, decide_claim, decide_expiry, decide_requeue
-from tasks.ledger.store import changes, leases, letters
+from tasks.ledger.states import (
+    Move,
+    State,
+    decide_after_error,
+    decide_claim,
+    decide_expiry,
+    decide_requeue,
+    is_too_late_to_start,
+    lease_expired,
+)
+from tasks.ledger.store import ahead, changes, leases, letters
 from tasks.ledger.store.cancelling import cancel_children
 from tasks.ledger.store.queries import COLUMNS, read_run
 from tasks.ledger.tables import JobRun
@@ -121,7 +130,7 @@ def claim(
         run = new[0] if new else changes.lock(connection, wanted.id)
         if run is None:
             return Claim(taken=False, reason=_duplicate(connection, wanted), run=None)
-        decision = decide_claim(run, now=now, max_attempts=max_attempts)
+        decision = _decide_claim(connection, run, now=now, max_attempts=max_attempts)
         if decision.action == "skip":
             return Claim(taken=False, reason=decision.reason, run=run)
         if decision.action != "take":
@@ -229,8 +238,8 @@ def restart_in(connection: Connection, run: Run, *, now: datetime, detail: str |
 
 def release_expired(engine: Engine, *, now: datetime, default_max_attempts: int, limit: int = 500) -> list[Run]:
     """Queue or end the runs whose lease has expired; give them as they stand now."""
-    expired = select(*COLUMNS).where(JobRun.state == State.RUNNING, JobRun.lease_until <= now)
-    oldest = expired.order_by(JobRun.lease_until).limit(limit)
+    expired = (JobRun.state == State.RUNNING, JobRun.lease_until <= now, *ahead.also_passed(engine, JobRun.lease_until))
+    oldest = select(*COLUMNS).where(*expired).order_by(JobRun.lease_until).limit(limit)
     if not _read(engine, oldest):
         return []
     with begin_write(engine) as connection:
@@ -244,7 +253,8 @@ def release_expired(engine: Engine, *, now: datetime, default_max_attempts: int,
 def miss_unstarted(engine: Engine, *, now: datetime, limit: int = 500) -> list[Run]:
     """End the queued runs that may not begin any more; give them as they stand now."""
     waiting = (JobRun.state == State.QUEUED, JobRun.first_started_at.is_(None), JobRun.start_before < now)
-    overdue = select(*COLUMNS).where(*waiting).order_by(JobRun.queued_at).limit(limit)
+    over = ahead.also_passed(engine, JobRun.start_before)
+    overdue = select(*COLUMNS).where(*waiting, *over).order_by(JobRun.queued_at).limit(limit)
     if not _read(engine, overdue):
         return []
     with begin_write(engine) as connection:
@@ -264,6 +274,13 @@ def note_published(
                 still_queued = (JobRun.id.in_(ids), JobRun.state == State.QUEUED)
                 later = update(JobRun).where(*still_queued).values(republish_at=now + republish_after, **values)
                 connection.execute(later)
+
+
+def _decide_claim(connection: Connection, run: Run, *, now: datetime, max_attempts: int) -> ClaimDecision:
+    # Only where the own clock would take something from others: the usual claim asks nobody for the time.
+    if (run.state is State.RUNNING and lease_expired(run, now=now)) or is_too_late_to_start(run, now=now):
+        now = ahead.judged_at(connection, now)
+    return decide_claim(run, now=now, max_attempts=max_attempts)
 
 
 def _take_resources(

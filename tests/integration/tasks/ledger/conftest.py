@@ -162,16 +162,17 @@ def log() -> Iterator[list[Any]]:
 @pytest.fixture
 def bench(engine: Engine, redis_server: RedisServer) -> Bench:
     """Give a ledger on each kind of database."""
-    return _bench(engine, redis_server)
+    return make_bench(engine, redis_server)
 
 
 @pytest.fixture
 def quick_bench(sqlite_engine: Engine, redis_server: RedisServer) -> Bench:
     """Give a ledger on SQLite alone, for what does not depend on the database."""
-    return _bench(sqlite_engine, redis_server)
+    return make_bench(sqlite_engine, redis_server)
 
 
-def _bench(engine: Engine, redis_server: RedisServer) -> Bench:
+def make_bench(engine: Engine, redis_server: RedisServer) -> Bench:
+    """Make a ledger on a database."""
     clock = Clock()
     redis = redis_server.client()
     queue = QueueOfRecord(redis)
