@@ -52,7 +52,8 @@ def test_each_fault_passes_without_a_loss_on_sqlite(seed: int) -> None:
 def test_a_crash_of_the_database_passes_without_a_loss(seed: int) -> None:
     """The server is one of the test's own."""
     with (
-        running_postgres() as cluster,
+        # Elsewhere a commit may return before it is written: here a crash would take it along.
+        running_postgres({"synchronous_commit": "on"}) as cluster,
         cluster.database(migrate_database) as url,
         working_crew({"NIGHTCREW_LEDGER__WORKER_PROCESSES": "2"}, database_url=url) as crew,
     ):

@@ -29,6 +29,8 @@ _RECOVERY_BOUND_S = LEASE_S + RECONCILE_S + _START_S
 _PATIENCE_S = 150.0
 _EXCLUSIVE_SHARE = 0.1
 _QUEUED = 40
+_BACKLOG = 200
+"""Jobs without an outcome up to which an app asks for more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +54,8 @@ class Recoveries:
 
     struck: dict[str, datetime] = field(default_factory=dict)
     """By run: the last kill of a worker that had it, or of its neighbour in the same pool."""
-    took_s: list[float] = field(default_factory=list)
+    took_s: dict[str, float] = field(default_factory=dict)
+    """By run, the longest of its waits."""
 
     def note_kill(self, crew: WorkingCrew) -> None:
         """Remember who was at work in the moment of a kill."""
@@ -65,8 +68,12 @@ class Recoveries:
         for struck_at in sorted(set(self.struck.values())):
             group = {run_id for run_id, at in self.struck.items() if at == struck_at}
             for run_id, at in crew.begun_after(group, struck_at).items():
-                self.took_s.append((at - struck_at).total_seconds())
+                self.took_s[run_id] = max(self.took_s.get(run_id, 0.0), (at - struck_at).total_seconds())
                 del self.struck[run_id]
+
+    def slower_than(self, bound_s: float) -> dict[str, float]:
+        """Give the runs that waited longer."""
+        return {run_id: took_s for run_id, took_s in self.took_s.items() if took_s >= bound_s}
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -129,6 +136,7 @@ def test_what_the_ledger_knows_survives_the_loss_of_the_brokers_file(seed: int) 
         survive(crew, FULL, seed, loses_file=True)
 
 
+@pytest.mark.chaos
 def test_queued_jobs_survive_the_loss_of_the_brokers_file(seed: int) -> None:
     """Their messages are gone; the ledger still knows them."""
     chance = random.Random(seed)
@@ -146,6 +154,8 @@ def survive(crew: WorkingCrew, scale: Scale, seed: int, *, loses_file: bool = Fa
     saboteur, recoveries = Saboteur(crew.process, chance), Recoveries()
     began_s = time.monotonic()
     for number, member in enumerate(saboteur.plan(scale.kills), start=1):
+        # A queue is first in, first out, also for what was killed: a long one would be measured instead of recovery.
+        crew.wait_until_below(_BACKLOG, timeout_s=_PATIENCE_S)
         crew.ask(some_jobs(chance, scale.jobs * number // scale.kills - scale.jobs * (number - 1) // scale.kills))
         saboteur.watch(chance.uniform(0, scale.longest_pause_s))
         saboteur.kill(member)
@@ -159,7 +169,8 @@ def survive(crew: WorkingCrew, scale: Scale, seed: int, *, loses_file: bool = Fa
     recoveries.settle(crew)
     crew.assert_exact()
     print_summary(crew, saboteur, recoveries, seed=seed, took_s=time.monotonic() - began_s)
-    assert max(recoveries.took_s, default=0.0) < _RECOVERY_BOUND_S
+    late = recoveries.slower_than(_RECOVERY_BOUND_S)
+    assert not late, "\n".join([f"{late} s", *(line for run_id in late for line in crew.timeline(run_id))])
 
 
 def lose_queued_work(crew: WorkingCrew) -> None:
@@ -194,7 +205,7 @@ def print_summary(crew: WorkingCrew, saboteur: Saboteur, recoveries: Recoveries,
         back = sorted(kill.recovered_s for kill in saboteur.kills if kill.member == member and kill.recovered_s)
         times = f", took work again after {statistics.median(back):.1f} s (at most {back[-1]:.1f})" if back else ""
         lines.append(f"{count:>8} kills of {member}{times}")
-    if took := sorted(recoveries.took_s):
+    if took := sorted(recoveries.took_s.values()):
         bound = timedelta(seconds=LEASE_S + RECONCILE_S)
         lines.append(
             f"{len(took):>8} killed runs begun again after {statistics.median(took):.1f} s at the median, "

@@ -189,6 +189,7 @@ def test_a_crew_gets_over_broker_line_disk_and_death() -> None:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.chaos
 def test_a_crew_gets_over_the_death_of_its_database_and_its_supervisor() -> None:
     """On a PostgreSQL server that keeps what it has committed, with jobs in two processes whose clocks may differ."""
     with (

@@ -100,6 +100,11 @@ class WorkingCrew:
             error.add_note(f"without an outcome: {dict(self.unfinished())} of {len(self.asked)}")
             raise
 
+    def wait_until_below(self, count: int, *, timeout_s: float) -> None:
+        """Wait until so few of the jobs that were asked for have no outcome."""
+        what = f"fewer than {count} jobs without an outcome"
+        wait_until(lambda: self.unfinished().total() < count, timeout_s=timeout_s, what=what, interval_s=0.2)
+
     def running(self) -> set[str]:
         """Give the runs that somebody works on."""
         with begin_read(self.engine) as connection:
@@ -118,6 +123,17 @@ class WorkingCrew:
         query = sa.select(RunEvent.run_id, sa.func.min(RunEvent.at)).where(*again).group_by(RunEvent.run_id)
         with begin_read(self.engine) as connection:
             return {row[0]: row[1] for row in connection.execute(query)}
+
+    def timeline(self, run_id: str) -> list[str]:
+        """Tell what became of a run, a line for each change."""
+        query = sa.select(RunEvent.at, RunEvent.event, RunEvent.worker, RunEvent.detail).where(
+            RunEvent.run_id == run_id
+        )
+        with begin_read(self.engine) as connection:
+            rows = connection.execute(query.order_by(RunEvent.revision)).all()
+        return [
+            f"{run_id} {at:%H:%M:%S.%f} {event} {worker or ''} {detail or ''}" for at, event, worker, detail in rows
+        ]
 
     def attempts_beyond_the_first(self) -> tuple[int, int]:
         """Count the attempts that came to nothing, in all and of the run that had most of them."""
@@ -147,7 +163,8 @@ class WorkingCrew:
         wrong = {
             run_id: states.get(run_id) for run_id in self.asked if states.get(run_id) != wanted.get(run_id, "succeeded")
         }
-        assert not wrong, f"{len(wrong)} runs ended otherwise: {dict(list(wrong.items())[:_SHOWN])}"
+        told = [line for run_id in list(wrong)[:_SHOWN] for line in self.timeline(run_id)]
+        assert not wrong, "\n".join([f"{len(wrong)} runs ended otherwise: {Counter(wrong.values())}", *told])
         strangers = states.keys() - set(self.asked)
         assert not strangers, f"{len(strangers)} runs that nobody asked for: {sorted(strangers)[:_SHOWN]}"
         self._assert_done_once()

@@ -81,13 +81,13 @@ class PostgresCluster:
 
 
 @contextmanager
-def running_postgres() -> Iterator[PostgresCluster]:
-    """Give the server that the environment names, or run one during the block."""
+def running_postgres(options: Mapping[str, str] | None = None) -> Iterator[PostgresCluster]:
+    """Give the server that the environment names, or run one during the block, with these settings of its own."""
     if named := os.environ.get("NIGHTCREW_TEST_PG_URL"):
         with _closing(PostgresCluster(sa.make_url(named).set(drivername="postgresql+psycopg"))) as cluster:
             yield cluster
         return
-    with short_directory() as directory, _embedded_server(directory) as admin_url:
+    with short_directory() as directory, _embedded_server(directory, options) as admin_url:
         yield PostgresCluster(admin_url)
 
 
@@ -105,18 +105,20 @@ class PostgresServer:
     Start it from the thread that outlives it: the kernel ends it with the thread that started it.
     """
 
-    def __init__(self, directory: Path, *, options: Mapping[str, str] | None = None) -> None:
-        """`options` are settings of the server in the place of those of this module."""
+    def __init__(
+        self, directory: Path, *, options: Mapping[str, str] | None = None, programs: Path | None = None
+    ) -> None:
+        """`options` are settings of the server in place of this module's; `programs` are of another version."""
         self.url = sa.URL.create("postgresql+psycopg", "postgres", database="postgres", query={"host": str(directory)})
-        self._directory = directory
+        self.directory = directory
         self._options = {**_OPTIONS, **(options or {})}
         user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
         if user is not None:
             os.chown(directory, user.pw_uid, user.pw_gid)
         self._uid = user.pw_uid if user else None
-        self._programs = _programs(directory, self._uid)
+        self.programs = programs or _programs(directory, self._uid)
         self._process: SpawnedProcess | None = None
-        _make_cluster(self._programs, directory, self._uid)
+        _make_cluster(self.programs, directory, self._uid)
 
     def start(self) -> None:
         """Start it on what is in its directory, and wait until it answers.
@@ -126,16 +128,16 @@ class PostgresServer:
         """
         options = [f"-c{name}={value}" for name, value in self._options.items()]
         argv: list[str | Path] = [
-            self._programs / "postgres",
+            self.programs / "postgres",
             "-D",
-            self._directory / "cluster",
+            self.directory / "cluster",
             "-k",
-            self._directory,
+            self.directory,
             *options,
         ]
         # SIGQUIT is PostgreSQL's own immediate shutdown: its children go too, and shared memory is given back.
         self._process = server = start_process(
-            argv, log=self._directory / "log", cwd=self._directory, user=self._uid, death_signal=signal.SIGQUIT
+            argv, log=self.directory / "log", cwd=self.directory, user=self._uid, death_signal=signal.SIGQUIT
         )
         try:
             wait_until(lambda: _answers(server, self.url), timeout_s=_START_TIMEOUT_S, what="an answer of PostgreSQL")
@@ -170,8 +172,8 @@ def own_postgres() -> Iterator[PostgresServer]:
 
 
 @contextmanager
-def _embedded_server(directory: Path) -> Iterator[sa.URL]:
-    server = PostgresServer(directory)
+def _embedded_server(directory: Path, options: Mapping[str, str] | None = None) -> Iterator[sa.URL]:
+    server = PostgresServer(directory, options=options)
     try:
         server.start()
         yield server.url
