@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path  # noqa: TC003  a field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from nightcrew.signing import Guard
@@ -219,6 +220,74 @@ class LedgerOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionOptions:
+    """How many restore points are kept: the newest of each of so many days, weeks and months."""
+
+    daily: int = 7
+    weekly: int = 4
+    monthly: int = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileOptions:
+    """What a profile of backups takes, and how long it is kept."""
+
+    parts: frozenset[str] = frozenset({"database", "redis", "config", "model"})
+    retention: RetentionOptions = RetentionOptions()
+    second_retention: RetentionOptions = RetentionOptions()
+    """The same in the second vault."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VaultOptions:
+    """Where a vault is and how it is opened. Never an argument of a program, never a line of a log."""
+
+    location: str
+    """A directory, `s3:https://host/bucket/path` or `rest:https://host/path`."""
+    password_file: Path
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """For the engine alone: the keys of S3 among others."""
+    is_append_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupOptions:
+    """Settings of the backups slice that its jobs need."""
+
+    directory: Path
+    """Where backups are put together and what they need again is cached; private, on a disk with room."""
+    vault: VaultOptions
+    second_vault: VaultOptions | None = None
+    profiles: Mapping[str, ProfileOptions] = field(default_factory=lambda: {"default": ProfileOptions()})
+    cache_url: str | None = field(default=None, repr=False)
+    """The Redis of the cache; None where it is the broker's."""
+    config_files: tuple[Path, ...] = ()
+    """Taken as they are. The password of a vault is never one of them."""
+    model_file: Path | None = None
+    """The active model; its manifest lies beside it."""
+    engine: str = "restic"
+    """Program that keeps the vaults: a name on the PATH or a path."""
+    postgresql_tools: Path | None = None
+    """Directory of `pg_dump` and its like; None looks on the PATH and where Debian puts them."""
+    nice: int = 10
+    idle_io: bool = True
+    upload_kib_s: int | None = None
+    download_kib_s: int | None = None
+    most_links: int = 24
+    """Deltas in a row before the next point is a full."""
+    most_chain_share: float = 0.5
+    """Deltas of a chain together, as a share of its full, before the next point is a full."""
+    most_changed_share: float = 0.4
+    """Share of changed pages from which on a delta is not worth it."""
+    target_rto: timedelta = timedelta(minutes=15)
+    """How long a restore may be expected to take before the next point is a full."""
+    shrink_share: float = 0.5
+    """A point below this share of the median of those before it is suspect."""
+    read_whole_below_bytes: int = 256 * 1024 * 1024
+    """Databases up to this size are read row by row for each point, larger ones for a full one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
     """Everything a job may touch."""
 
@@ -230,10 +299,14 @@ class Runtime:
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     usage: UsageOptions = UsageOptions()
     ledger: LedgerOptions = LedgerOptions()
+    backups: BackupOptions | None = None
+    """None in a process that takes no backups."""
     guard: Guard = field(default_factory=Guard)
     """Whose messages, intents and counts are taken."""
     attempt: Attempt = field(default_factory=NoAttempt)
     """The hold of the job at hand on its run; set anew for each delivery."""
+    show_progress: Callable[[float, str], None] = lambda _share, _text: None
+    """Tells whoever watches the workers how far the job at hand is; must not raise."""
 
 
 _current: list[Runtime] = []

@@ -12,6 +12,7 @@ import pytest
 from tests.support import databases
 from tests.support.leftovers import adopt_orphans, end_leftovers
 from tests.support.postgres import PostgresCluster, running_postgres
+from tests.support.processes import WITHOUT_BACKUPS
 from tests.support.redis import RedisServer, running_redis
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+os.environ.update(WITHOUT_BACKUPS)  # for crews and commands; tests of the backups turn them on
 hypothesis.settings.register_profile("nightcrew", deadline=None, max_examples=100, print_blob=True)
 hypothesis.settings.register_profile("thorough", hypothesis.settings.get_profile("nightcrew"), max_examples=2_000)
 hypothesis.settings.load_profile("nightcrew")

@@ -16,8 +16,9 @@ from kombu import Exchange, Queue
 
 from nightcrew import _redis
 from nightcrew.errors import InvalidUrlError
+from schedules.timetable import ENTRIES
 from workers.beat_signing import give_signer
-from workers.celery_config import EXCHANGE, QUEUES, WORKER_KIND_VARIABLE, WorkerKind, celery_options
+from workers.celery_config import EXCHANGE, OPTIONAL_ENTRIES, QUEUES, WORKER_KIND_VARIABLE, WorkerKind, celery_options
 from workers.lifecycle import Lifecycle
 from workers.observability import connect_logging
 from workers.remote_control import refuse_orders
@@ -35,6 +36,8 @@ def create_app(settings: Settings, *, broker_url: str, worker_kind: WorkerKind |
     app.conf.update(celery_options(_redis.kombu_url(broker_url), worker_kind=worker_kind, data_dir=settings.data_dir))
     if (encryption := _redis.tls_options(broker_url)) is not None:
         app.conf.broker_use_ssl = encryption  # kombu reads the address; Flower's page of the broker reads only this
+    chosen = settings.timetable()
+    app.conf[OPTIONAL_ENTRIES] = tuple(entry for entry in chosen.values() if entry not in ENTRIES)
     if worker_kind is not None:
         refuse_orders()
     exchange = Exchange(EXCHANGE, type="direct")

@@ -27,6 +27,7 @@ from nightcrew.messages import FireSchedule
 from nightcrew.messages.base import SCHEMA_VERSION
 from schedules.timetable import ENTRIES
 from workers.beat_signing import signer_of
+from workers.celery_config import OPTIONAL_ENTRIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -92,7 +93,7 @@ class SlotSchedule(BaseSchedule):
 
 
 class TimetableScheduler(Scheduler):
-    """Beat's scheduler. A test gives it other entries by a subclass."""
+    """Beat's scheduler: what every crew does, and what its settings choose. A test adds entries by a subclass."""
 
     entries: ClassVar[Sequence[TimetableEntry]] = ENTRIES
 
@@ -106,7 +107,8 @@ class TimetableScheduler(Scheduler):
     def setup_schedule(self) -> None:
         """Make an entry of Celery for each of the timetable, with what the file knows of it."""
         last = self._read()
-        self.schedule = {entry.name: self._celery_entry(entry, last.get(entry.name)) for entry in self.entries}
+        entries = (*self.entries, *self.app.conf.get(OPTIONAL_ENTRIES, ()))
+        self.schedule = {entry.name: self._celery_entry(entry, last.get(entry.name)) for entry in entries}
 
     def tick(self, *arguments: Any, **options: Any) -> float:
         """Send what is due, and show that beat is alive."""

@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
     from workers.settings import Settings
 
-WorkerKind = Literal["usage", "ledger"]
+WorkerKind = Literal["usage", "ledger", "backups"]
 
-WORKER_KINDS: Final[tuple[WorkerKind, ...]] = ("usage", "ledger")
+WORKER_KINDS: Final[tuple[WorkerKind, ...]] = ("usage", "ledger", "backups")
 WORKER_KIND_VARIABLE: Final = "NIGHTCREW_WORKER_KIND"
 
 EXCHANGE: Final = "nightcrew"
-QUEUES: Final[dict[WorkerKind, str]] = {"usage": "nightcrew.usage", "ledger": "nightcrew.ledger"}
+QUEUES: Final[dict[WorkerKind, str]] = {kind: f"nightcrew.{kind}" for kind in WORKER_KINDS}
 TASK_QUEUES: Final = frozenset(QUEUES.values())
 
 # By hand: an import that is not written down is a job that nobody finds when it is missing.
-JOB_MODULES: Final = ("tasks.usage.jobs", "tasks.ledger.jobs")
+JOB_MODULES: Final = ("tasks.usage.jobs", "tasks.ledger.jobs", "tasks.backups.jobs")
 
 VISIBILITY_TIMEOUT_S: Final[dict[WorkerKind, int]] = {
     # The shortest one among workers that share their unacked keys wins, so each kind has keys of its own. It must be
@@ -37,7 +37,13 @@ VISIBILITY_TIMEOUT_S: Final[dict[WorkerKind, int]] = {
     # the minute's drain and the expired lease bring the work back sooner.
     "usage": 180,
     "ledger": 180,
+    # A backup takes hours, and a second copy of its message only wakes a worker to find it claimed. What a killed
+    # worker held comes back by its lease, as everywhere.
+    "backups": 6 * 60 * 60,
 }
+
+OPTIONAL_ENTRIES: Final = "timetable_optional_entries"
+"""Key of the configuration under which beat finds the entries that the settings choose."""
 
 _LEDGER_THREADS: Final = 2
 """A canary or a slot need not wait for the reconcile of the minute."""
@@ -76,6 +82,11 @@ def worker_command(kind: WorkerKind, settings: Settings) -> tuple[str, ...]:
     )
 
 
+def worker_kinds(settings: Settings) -> tuple[WorkerKind, ...]:
+    """Give the kinds of work that this crew does."""
+    return tuple(kind for kind in WORKER_KINDS if kind != "backups" or settings.backups.enabled)
+
+
 def worker_environment(kind: WorkerKind) -> dict[str, str]:
     """Give what the environment of a worker must have besides the settings."""
     return {WORKER_KIND_VARIABLE: kind}
@@ -94,13 +105,14 @@ def unacked_key(kind: WorkerKind) -> str:
 def _pool(kind: WorkerKind, settings: Settings) -> tuple[str, int]:
     """Choose how jobs run beside one another.
 
-    Neither kind has a job that must be killed, so threads do, at one process instead of two and no fork. Where the
-    settings ask for more than one process, they get processes: merging counts is Python, and threads share one core.
+    No kind has a job that must be killed (a backup ends its programs at the next checkpoint), so threads do, at one
+    process instead of two and no fork. Where the settings ask for more than one process, they get processes: merging
+    counts is Python, and threads share one core. Backups wait for one another anyway.
     """
-    processes = settings.usage.drain_workers if kind == "usage" else settings.ledger.worker_processes
+    processes = {"usage": settings.usage.drain_workers, "ledger": settings.ledger.worker_processes}.get(kind, 1)
     if processes > 1:
         return "prefork", processes
-    return "threads", 1 if kind == "usage" else _LEDGER_THREADS
+    return "threads", _LEDGER_THREADS if kind == "ledger" else 1
 
 
 def _transport_options(worker_kind: WorkerKind | None) -> dict[str, Any]:

@@ -14,7 +14,6 @@ import structlog
 from celery import signals
 
 from nightcrew import _redis
-from schedules.timetable import TIMETABLE
 from tasks import runtime as runtimes
 from tasks.errors import TransientError
 from tasks.ledger.pressure import publish_caps
@@ -22,6 +21,7 @@ from tasks.runtime import Runtime
 from tasks.usage.operations import ring
 from workers.database import create_engine
 from workers.pings import PingSender
+from workers.progress_events import show_progress
 from workers.publisher import CrewPublisher
 from workers.reconcile_timer import ReconcileTimer
 from workers.supervisor.notify import tell_ready
@@ -43,16 +43,19 @@ def build_runtime(settings: Settings, *, broker_url: str, worker_name: str) -> R
         busy_timeout_s=settings.database.busy_timeout_s,
         statement_timeout_s=settings.database.statement_timeout_s,
     )
-    guard = settings.wire.guard()
+    guard, timetable = settings.wire.guard(), settings.timetable()
+    watched = frozenset(settings.schedule.ping_targets(timetable))
     return Runtime(
         engine=engine,
         redis=_redis.connect(broker_url, BROKER_TIMEOUT_S),
         publisher=CrewPublisher(broker_url, timeout_s=BROKER_TIMEOUT_S, signer=guard.signer),
         guard=guard,
-        timetable=TIMETABLE,
+        timetable=timetable,
+        show_progress=show_progress,
         worker_name=worker_name,
         usage=settings.usage.options(),
-        ledger=replace(settings.ledger.options(), watched_entries=frozenset(settings.schedule.ping_targets())),
+        backups=settings.backups.options(settings.data_dir) if settings.backups.enabled else None,
+        ledger=replace(settings.ledger.options(), watched_entries=watched),
     )
 
 
@@ -118,7 +121,7 @@ class Lifecycle:
             return
         runtime, schedule = runtimes.current(), self.settings.schedule
         self._threads.append(ReconcileTimer(runtime))
-        if targets := schedule.ping_targets():
+        if targets := schedule.ping_targets(runtime.timetable):
             self._threads.append(PingSender(runtime, targets, timeout_s=schedule.ping_timeout_s))
         for thread in self._threads:
             thread.start()

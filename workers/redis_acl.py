@@ -157,6 +157,8 @@ def _worker(database: int) -> tuple[Grant, ...]:
     )
     return (
         Grant(purpose="look at the server", commands=("info", "time")),
+        # It may not ask the configuration where a dump would lie, so the server sends one, as to a replica.
+        Grant(purpose="take a backup of the broker", commands=("sync", "replconf")),
         Grant(
             purpose="drain, run, reconcile, answer",
             commands=commands,

@@ -38,6 +38,9 @@ LOOK_EVERY_S: Final = 1.0
 
 REPORT_EVERY_S: Final = 0.5
 
+LOG_EVERY_S: Final = 30.0
+"""Long work shows in the log that it goes on, and does not fill it."""
+
 _MAX_PROGRESS_CHARACTERS: Final = 200
 
 _log = structlog.get_logger(__name__)
@@ -67,6 +70,7 @@ class RunAttempt:
         self._changing = threading.Lock()  # taking a resource and renewing what is held, which must agree on the count
         self._completes = self._is_shown = False
         self._looked_at_s = self._reported_at_s = monotonic() - LOOK_EVERY_S
+        self._logged_at_s = monotonic()
 
     @property
     def run_id(self) -> str:
@@ -117,6 +121,7 @@ class RunAttempt:
         )
         if current is not None:
             self._show(current)
+            self._tell(share, text, now_s)
         self._heed(current)
 
     def guard(self, connection: Connection) -> None:
@@ -194,6 +199,13 @@ class RunAttempt:
             raise _lost(self._run)
         if current.cancel_requested_at is not None:
             raise CancelledError(current.cancel_reason)
+
+    def _tell(self, share: float, text: str, now_s: float) -> None:
+        """Show it to Flower, and from time to time to the log."""
+        self._runtime.show_progress(share, text)
+        if now_s - self._logged_at_s >= LOG_EVERY_S:
+            self._logged_at_s = now_s
+            _log.info("job.progressed", share=round(share, 3), text=text)
 
     def _show_begun(self) -> None:
         """Tell apps that the run works, and no longer waits; its progress says so as well."""

@@ -53,8 +53,8 @@ def run_nightcrew(
     return Answer(code=done.returncode, output=done.stdout, errors=done.stderr)
 
 
-def ask(*arguments: str | Path, data_dir: Path, code: int = 0) -> dict[str, Any]:
+def ask(*arguments: str | Path, data_dir: Path, code: int = 0, env: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Run `nightcrew … --json`, which must end with this exit code, and give the object it prints."""
-    answer = run_nightcrew(*arguments, "--json", data_dir=data_dir)
+    answer = run_nightcrew(*arguments, "--json", data_dir=data_dir, env=env)
     assert answer.code == code, f"{arguments} ended with {answer.code}: {answer.output}{answer.errors}"
     return answer.document

@@ -41,7 +41,7 @@ def data_dir() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def crew(data_dir: Path) -> Iterator[CrewProcess]:
-    with CrewProcess(data_dir) as running:
+    with CrewProcess(data_dir, env={"NIGHTCREW_BACKUPS__ENABLED": "true"}) as running:
         running.wait_ready()
         yield running
 
@@ -53,7 +53,7 @@ def record(crew: CrewProcess) -> CrewRecord:
 
 def test_everyone_runs_and_takes_work(record: CrewRecord) -> None:
     """One command starts the whole crew, and its record names everyone."""
-    assert {"broker", "beat", "flower", "worker-usage", "worker-ledger"} <= record.children.keys()
+    assert {"broker", "beat", "flower", "worker-usage", "worker-ledger", "worker-backups"} <= record.children.keys()
     assert all(psutil.pid_exists(pid) for pid in record.children.values())
     with connect(record.broker_url, timeout_s=5) as client:
         assert client.info()["process_id"] == record.children["broker"]
@@ -119,7 +119,7 @@ def test_a_second_crew_in_the_same_directory_is_refused(crew: CrewProcess, data_
     assert crew.exit_code() is None
 
 
-@pytest.mark.parametrize("name", ["worker-usage", "worker-ledger", "beat", "flower", "broker"])
+@pytest.mark.parametrize("name", ["worker-usage", "worker-ledger", "worker-backups", "beat", "flower", "broker"])
 def test_a_killed_member_comes_back(crew: CrewProcess, record: CrewRecord, name: str) -> None:
     """With all that it had started gone, and all that it had stored kept."""
     killed = psutil.Process(record.children[name])

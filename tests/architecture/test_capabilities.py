@@ -9,10 +9,11 @@ from itertools import islice, pairwise
 
 import pytest
 
+import tasks.backups.tables
 import tasks.ledger.tables
-import tasks.usage.tables  # noqa: F401 - both declare their tables on the shared metadata
+import tasks.usage.tables  # noqa: F401 - they declare their tables on the shared metadata
 from nightcrew.messages import Message, kinds, message_type
-from schedules.timetable import TIMETABLE
+from schedules.timetable import EVERY_ENTRY
 from tasks.schema import Base
 from tests.architecture.house import ROOT, Source
 from tests.architecture.rules import decorators
@@ -73,10 +74,10 @@ def test_a_slice_says_what_it_owns(name: str) -> None:
     assert (missing, bool(tables)) == ([], True)
 
 
-@pytest.mark.parametrize("name", sorted(TIMETABLE))
+@pytest.mark.parametrize("name", sorted(EVERY_ENTRY))
 def test_an_entry_sends_what_somebody_does(name: str) -> None:
     """An entry's message has a job, survives the wire, and expires before the next one is due."""
-    entry = TIMETABLE[name]
+    entry = EVERY_ENTRY[name]
     assert entry.message.kind in _KINDS
     assert type(entry.message).from_payload(entry.message.to_payload()) == entry.message
     slots = list(islice(entry.slots_after(datetime(2026, 1, 1, tzinfo=UTC)), 100))

@@ -22,6 +22,7 @@ _INTRUSIONS = [
     ("jobs", "tasks/job.py", "import tasks.usage.jobs"),
     ("usage-store", "tasks/usage/merging.py", "import tasks.usage.store.log"),
     ("ledger-store", "tasks/ledger/states.py", "import tasks.ledger.store.runs"),
+    ("backups-store", "tasks/backups/backup.py", "import tasks.backups.store.book"),
     ("celery", "tasks/usage/jobs.py", "import celery"),
     ("celery", "producer/src/nightcrew/messages/usage.py", "from celery import Celery"),
     ("redis", "tasks/usage/drain.py", "import redis"),

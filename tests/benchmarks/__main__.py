@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final
 from rich.console import Console
 
 from tests.benchmarks import counting, report
+from tests.benchmarks.backups import claims_table, costs_table, measure_backups
+from tests.benchmarks.backups_data import WHOLE_BYTES
 from tests.benchmarks.bare import running_bare_celery
 from tests.benchmarks.jobs import JobBench
 from tests.benchmarks.machine import machine_facts
@@ -71,6 +73,7 @@ def _run(options: argparse.Namespace, console: Console) -> None:
             memory = producer_memory(crew.record.broker_url, round(1_000_000 * scale))
             worker_rss_bytes = crew.worker_rss_bytes()
     results |= _measure_postgresql(options, console, scale)
+    _measure_backups(options, console, scale)
     console.print(report.rates_table(results), report.aims_table(results))
     if overheads:
         console.print(report.latency_table(overheads))
@@ -88,6 +91,15 @@ def _measure_postgresql(options: argparse.Namespace, console: Console, scale: fl
         url = stack.enter_context(cluster.database(migrate_database))
         crew = stack.enter_context(running_crew({"NIGHTCREW_DATABASE__URL": url}))
         return _measure(counting.postgresql_contenders(crew, scale=scale), options, console)
+
+
+def _measure_backups(options: argparse.Namespace, console: Console, scale: float) -> None:
+    """Measure backups, once: a round takes minutes."""
+    if options.only and not any("backup" in name for name in options.only):
+        return
+    size_bytes = round(WHOLE_BYTES * scale)
+    costs = measure_backups(size_bytes, lambda line: console.print(line, style="dim", highlight=False))
+    console.print(costs_table(costs, size_bytes), claims_table(costs))
 
 
 def _measure(rows: Sequence[Contender], options: argparse.Namespace, console: Console) -> dict[str, Result]:

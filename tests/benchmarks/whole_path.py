@@ -15,7 +15,7 @@ from nightcrew._redis import connect
 from tasks.transactions import begin_write
 from tasks.usage.store import UsageQueries
 from tests.benchmarks.measuring import Sample, WrongCountError, check_counts
-from tests.support.processes import short_directory
+from tests.support.processes import WITHOUT_BACKUPS, short_directory
 from tests.support.waiting import wait_until
 from workers.database import create_engine
 from workers.settings import load_settings
@@ -105,7 +105,7 @@ def running_crew(env: Mapping[str, str] | None = None) -> Iterator[RunningCrew]:
     """Run a crew during the block, in a directory of its own."""
     with short_directory() as directory:
         data_dir = directory / "data"
-        with CrewProcess(data_dir, with_flower=False, env=env) as process:
+        with CrewProcess(data_dir, with_flower=False, env={**WITHOUT_BACKUPS, **(env or {})}) as process:
             record = process.wait_ready()
             engine = create_engine(load_settings(data_dir, env or {}).database_url)
             redis = connect(record.broker_url, 30.0)

@@ -16,12 +16,15 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import psutil
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+
+WITHOUT_BACKUPS: Final = {"NIGHTCREW_BACKUPS__ENABLED": "false"}
+"""What tests have in their environment that are about something else: one process less to start."""
 
 _PR_SET_PDEATHSIG = 1
 _OUTPUT_TAIL_CHARACTERS = 20_000

@@ -98,7 +98,7 @@ class CrewContext:
         """Make a runtime for a crew of which nothing needs to be there yet; the caller closes it."""
         from workers.lifecycle import build_runtime
 
-        _log_to_stderr(secret_texts(self.settings))
+        log_to_stderr(secret_texts(self.settings))
         name = f"cli-{os.getpid()}@{socket.gethostname()}"
         return build_runtime(self.settings, broker_url=broker_url, worker_name=name)
 
@@ -179,7 +179,7 @@ def open_crew(data_dir: Path | None) -> Iterator[CrewContext]:
         crew.close()
 
 
-def _log_to_stderr(secrets: frozenset[str]) -> None:
+def log_to_stderr(secrets: frozenset[str]) -> None:
     """Keep what jobs log off the results of a verb; a person needs to see warnings only, and nobody a secret."""
     import structlog
 

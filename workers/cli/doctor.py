@@ -41,7 +41,6 @@ def doctor(data_dir: DataDir = None, json: AsJson = False) -> ExitCode:
 
 
 def _examine(crew: CrewContext) -> list["Finding"]:
-    from schedules.timetable import TIMETABLE
     from workers.doctor import Patient, examine
     from workers.doctor.finding import ok
     from workers.lifecycle import close_runtime
@@ -54,7 +53,7 @@ def _examine(crew: CrewContext) -> list["Finding"]:
             settings=crew.settings,
             broker_url=url,
             runtime=runtime,
-            timetable=TIMETABLE,
+            timetable=crew.settings.timetable(),
             started_at=None if record is None else record.started_at,
         )
         return [ok("settings", f"those of {crew.settings.data_dir}"), *examine(patient).findings]

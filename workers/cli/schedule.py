@@ -12,7 +12,7 @@ from workers.cli.options import AsJson, DataDir
 from workers.cli.output import CliError, ExitCode, print_json, print_line, print_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from schedules.entries import Entry
     from tasks.ledger.catching_up import Pause
@@ -34,13 +34,12 @@ def list_entries(data_dir: DataDir = None, json: AsJson = False) -> None:
     "paused": {"since", "until", "reason", "by"} | null, "last": SLOT | null, "next_at", "expires_s"}]}; a SLOT is as
     `schedule history` gives it, the verdict null before there is a database
     """
-    from schedules.timetable import ENTRIES
     from workers.cli.schedule_view import entry_document, print_entries
 
     now = datetime.now(UTC)
     with open_crew(data_dir) as crew:
-        standings = _standings(crew)
-    documents = [entry_document(entry, standings.get(entry.name), now=now) for entry in ENTRIES]
+        standings, entries = _standings(crew), crew.settings.timetable().values()
+    documents = [entry_document(entry, standings.get(entry.name), now=now) for entry in entries]
     if json:
         print_json({"entries": documents})
     else:
@@ -57,13 +56,12 @@ def next_slots(
 
     JSON: {"slots": [{"slot_at", "entry", "kind", "paused": true | false}]}
     """
-    from schedules.timetable import ENTRIES
-
     now = datetime.now(UTC)
     with open_crew(data_dir) as crew:
+        entries = crew.settings.timetable().values()
         pauses = {name: standing.pause for name, standing in _standings(crew).items()}
-    coming = islice(merge(*(_slots(entry, now) for entry in ENTRIES)), count)
-    kinds = {entry.name: entry.message.kind for entry in ENTRIES}
+    coming = islice(merge(*(_slots(entry, now) for entry in entries)), count)
+    kinds = {entry.name: entry.message.kind for entry in entries}
     slots = [(at, name, kinds[name], _is_paused(pauses.get(name), at)) for at, name in coming]
     if json:
         print_json({"slots": [dict(zip(("slot_at", "entry", "kind", "paused"), slot, strict=True)) for slot in slots]})
@@ -86,17 +84,17 @@ def show_history(
     "attempt", "error"}]}; the rate is of the slots that were to run and have ended, the durations of those that
     ended well; late_by_s counts from the slot to the first attempt, duration_s is that of the last attempt
     """
-    from schedules.timetable import TIMETABLE
     from tasks.ledger.history import summarize
     from tasks.ledger.overview import read_history
     from workers.cli.schedule_view import print_history
 
     with open_crew(data_dir) as crew:
-        if entry not in TIMETABLE and not crew.has_database:
-            raise _no_entry(entry)
+        timetable = crew.settings.timetable()
+        if entry not in timetable and not crew.has_database:
+            raise _no_entry(entry, timetable)
         slots = read_history(entry, crew.runtime, limit=limit)
-    if not slots and entry not in TIMETABLE:
-        raise _no_entry(entry)
+    if not slots and entry not in timetable:
+        raise _no_entry(entry, timetable)
     summary = summarize(slots)
     if json:
         print_json({"entry": entry, "summary": summary.to_json(), "slots": [slot.to_json() for slot in slots]})
@@ -121,8 +119,9 @@ def pause_entry(
     """
     from tasks.ledger.pauses import pause
 
-    wanted, ends_at = _entry(entry), _end_of_pause(until, length, entry)
+    ends_at = _end_of_pause(until, length, entry)
     with open_crew(data_dir) as crew:
+        wanted = _entry(entry, crew)
         try:
             made = pause(wanted, crew.runtime, until=ends_at, reason=reason, by=_operator())
         except ValueError as error:
@@ -141,8 +140,8 @@ def resume_entry(entry: EntryName, data_dir: DataDir = None, json: AsJson = Fals
     """
     from tasks.ledger.pauses import resume
 
-    wanted = _entry(entry)
     with open_crew(data_dir) as crew:
+        wanted = _entry(entry, crew)
         ended = resume(wanted, crew.runtime, by=_operator())
     next_at = next(wanted.slots_after(datetime.now(UTC)))
     if json:
@@ -162,8 +161,8 @@ def run_now(entry: EntryName, data_dir: DataDir = None, json: AsJson = False) ->
     """
     from tasks.ledger.firing import make_run_now
 
-    wanted = _entry(entry)
     with open_crew(data_dir) as crew:
+        wanted = _entry(entry, crew)
         run = make_run_now(wanted, crew.runtime)
         _publish(crew, run)
     if json:
@@ -189,29 +188,28 @@ def _standings(crew: "CrewContext") -> "dict[str, EntryStanding]":
     """Look at the entries; a crew that never ran has nothing to look at."""
     if not crew.has_database:
         return {}
-    from schedules.timetable import ENTRIES
     from tasks.ledger.overview import look_at
 
     record = crew.record()
     since = None if record is None else record.started_at
-    return {standing.entry: standing for standing in look_at(ENTRIES, crew.runtime, since=since)}
+    return {
+        standing.entry: standing
+        for standing in look_at([*crew.settings.timetable().values()], crew.runtime, since=since)
+    }
 
 
-def _entry(name: str) -> "Entry":
-    from schedules.timetable import TIMETABLE
+def _entry(name: str, crew: "CrewContext") -> "Entry":
+    timetable = crew.settings.timetable()
+    if name not in timetable:
+        raise _no_entry(name, timetable)
+    return timetable[name]
 
-    if name not in TIMETABLE:
-        raise _no_entry(name)
-    return TIMETABLE[name]
 
-
-def _no_entry(name: str) -> CliError:
+def _no_entry(name: str, timetable: "Mapping[str, Entry]") -> CliError:
     from difflib import get_close_matches
 
-    from schedules.timetable import TIMETABLE
-
-    close = get_close_matches(name, TIMETABLE, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"one of {', '.join(sorted(TIMETABLE))}"
+    close = get_close_matches(name, timetable, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"one of {', '.join(sorted(timetable))}"
     return CliError(f"no entry {name!r}", hint=hint, code=ExitCode.USAGE)
 
 

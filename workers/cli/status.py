@@ -33,8 +33,9 @@ def status(data_dir: DataDir = None, json: AsJson = False) -> ExitCode:
     "overrunning" | "broken", "reasons": [TEXT], "is_late", "duration_s", "paused_until"}],
     "usage": {"pending_entries", "lag_s", "log_bytes", "incidents": [{"at", "partition", "kind", "detail"}]} | null,
     "ledger": {"runs": {STATE: COUNT}, "dead_letters", "waiting_intents"} | null,
-    "flower": {"url", "user", "password_file"} | null}. The url of the broker has no password; what cannot be known
-    while broker or database are away is null or empty.
+    "backups": {"points", "newest_at", "newest_proven_at", "damaged": [ID], "suspect": [ID],
+    "unsound_vaults": [NAME]} | null, "flower": {"url", "user", "password_file"} | null}. The url
+    of the broker has no password; what cannot be known while broker or database are away is null or empty.
     """
     with open_crew(data_dir) as crew:
         document = _document(crew)
@@ -49,7 +50,6 @@ def status(data_dir: DataDir = None, json: AsJson = False) -> ExitCode:
 
 def _document(crew: CrewContext) -> dict[str, Any]:
     from nightcrew._redis import mask_url
-    from schedules.timetable import TIMETABLE
     from workers.doctor import Patient, examine_crew
     from workers.lifecycle import close_runtime
 
@@ -59,7 +59,11 @@ def _document(crew: CrewContext) -> dict[str, Any]:
     started_at = None if record is None else record.started_at
     try:
         patient = Patient(
-            settings=crew.settings, broker_url=url, runtime=runtime, timetable=TIMETABLE, started_at=started_at
+            settings=crew.settings,
+            broker_url=url,
+            runtime=runtime,
+            timetable=crew.settings.timetable(),
+            started_at=started_at,
         )
         examination = examine_crew(patient)
     finally:
@@ -75,6 +79,7 @@ def _document(crew: CrewContext) -> dict[str, Any]:
         "slots": examination.tables.slots if examination.tables else [],
         "usage": _usage(examination),
         "ledger": _ledger(examination),
+        "backups": _backups(examination),
         "flower": _flower(crew, record),
     }
 
@@ -158,6 +163,19 @@ def _ledger(examination: "Examination") -> dict[str, Any] | None:
     }
 
 
+def _backups(examination: "Examination") -> dict[str, Any] | None:
+    if (facts := examination.backups) is None:
+        return None
+    return {
+        "points": facts.points,
+        "newest_at": facts.newest_at,
+        "newest_proven_at": facts.newest_proven_at,
+        "damaged": list(facts.damaged),
+        "suspect": list(facts.suspect),
+        "unsound_vaults": list(facts.unsound),
+    }
+
+
 def _flower(crew: CrewContext, record: "CrewRecord | None") -> dict[str, Any] | None:
     from workers.supervisor.flower import PASSWORD_FILE
 
@@ -202,6 +220,10 @@ def _print_head(document: "Mapping[str, Any]") -> None:
     print_line(f"broker   {broker['url']}  {answer}")
     if crew:
         print_line(f"crew     pid {crew['pid']} since {crew['since']:%Y-%m-%d %H:%M:%SZ}; {', '.join(crew['ready'])}")
+    if backups := document["backups"]:
+        newest = f"{backups['newest_at']:%Y-%m-%d %H:%MZ}" if backups["newest_at"] else "never"
+        proven = f"{backups['newest_proven_at']:%Y-%m-%d %H:%MZ}" if backups["newest_proven_at"] else "never"
+        print_line(f"backups  {backups['points']} points, the newest of {newest}, proven {proven}")
     if flower := document["flower"]:
         print_line(f"Flower   {flower['url']}  user {flower['user']}, password in {flower['password_file']}")
     if usage:

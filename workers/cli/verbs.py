@@ -26,6 +26,8 @@ VERBS: Final = {
     "enqueue": "Put a job on its queue.",
     "jobs": "See what became of jobs, retry them, look at dead letters.",
     "usage": "Count, rank, reset and replay uses.",
+    "backup": "Take, list, check and thin out restore points; make the recovery kit.",
+    "restore": "Restore a point into a new directory.",
     "schedule": "See the timetable, and run an entry now.",
     "config": "See and check the settings, make the users of the broker.",
 }

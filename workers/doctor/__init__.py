@@ -5,9 +5,9 @@ It changes nothing: no directory is made, no table migrated, no key written.
 Kinds, keys and tables: none of its own; it reads those of the slices, of beat and of kombu.
 
 Reading order: `finding.py`, `limits.py` (when a number is too large), `patient.py`, the pure checks `machine.py`,
-`broker.py`, `database.py`, `work.py`, `pressure.py`, `timetable.py` and `retention.py`, each with the facts it judges,
-the eyes `machine_sight.py`, `server_sight.py`, `work_sight.py`, `retention_sight.py` and `consumers.py` (the only I/O),
-`examination.py` (everything in order).
+`broker.py`, `database.py`, `work.py`, `pressure.py`, `timetable.py`, `retention.py` and `backups.py`, each with the
+facts it judges, the eyes `machine_sight.py`, `server_sight.py`, `work_sight.py`, `retention_sight.py`,
+`backups_sight.py` and `consumers.py` (the only I/O), `examination.py` (everything in order).
 """
 
 from workers.doctor.examination import Examination, examine, examine_crew, examine_installation

@@ -15,6 +15,8 @@ from nightcrew._redis import mask_url
 from tasks.errors import CrewError
 from workers.database import pending_migrations
 from workers.doctor import machine_sight, server_sight, work_sight
+from workers.doctor.backups import check_backups, check_engine
+from workers.doctor.backups_sight import see_backups, see_engine
 from workers.doctor.broker import check_broker, check_clock, redis_cli
 from workers.doctor.database import check_journal, check_migrations
 from workers.doctor.finding import Finding, error, ok, warning
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from workers.doctor.backups import BackupFacts
     from workers.doctor.broker import BrokerFacts
     from workers.doctor.patient import Patient
     from workers.doctor.work import CombinedFacts, MessageFacts, TableFacts
@@ -50,6 +53,8 @@ class Examination:
     messages: MessageFacts | None = None
     tables: TableFacts | None = None
     combined: CombinedFacts | None = None
+    backups: BackupFacts | None = None
+    """None also where the crew takes none."""
 
 
 def examine(patient: Patient) -> Examination:
@@ -83,6 +88,8 @@ def _examine_directory(patient: Patient) -> Iterator[Finding]:
     yield check_data_directory(machine_sight.see_directory(settings.data_dir))
     yield check_disk(machine_sight.see_disk(settings.data_dir), patient.limits)
     yield check_secrets(machine_sight.see_exposed_secrets(settings))
+    if settings.backups.enabled:
+        yield check_engine(see_engine(settings.backups.engine), settings.backups.engine)
 
 
 def _examine_broker(patient: Patient, examination: Examination) -> None:
@@ -145,6 +152,9 @@ def _examine_work(patient: Patient, examination: Examination) -> None:
             )
             examination.findings += check_tables(examination.tables, limits)
             examination.findings += check_kept(see_kept(runtime))
+            if patient.settings.backups.enabled:
+                examination.backups = see_backups(runtime)
+                examination.findings += check_backups(examination.backups)
     if examination.messages is not None and examination.tables is not None:
         with _going_away("broker", examination):
             examination.combined = work_sight.see_combined(runtime)

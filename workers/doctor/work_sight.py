@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from nightcrew import wire
+from nightcrew.messages import RunFullBackup
 from tasks.ledger.operations import queue_depths, summarize
 from tasks.ledger.overview import look_at
 from tasks.ledger.pressure import kind_depths
@@ -89,7 +90,13 @@ def _queues(runtime: Runtime, workers: Mapping[str, int]) -> list[QueueFacts]:
             workers=workers.get(depth.queue, 0),
         )
         for depth in queue_depths(runtime)
+        if depth.waiting or depth.unacked or workers.get(depth.queue) or _is_served(runtime, depth.queue)
     ]
+
+
+def _is_served(runtime: Runtime, queue: str) -> bool:
+    """Tell whether this crew has a worker for a queue: one that takes no backups has none for them."""
+    return runtime.backups is not None or queue != RunFullBackup.queue
 
 
 def _kinds(runtime: Runtime) -> list[KindFacts]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
+import tasks.backups.tables
 import tasks.ledger.tables
 import tasks.usage.tables  # noqa: F401  imported so that the metadata has their tables
 from tasks.schema import Base

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 from annotated_types import Ge, Gt, Le
 from pydantic import BaseModel, SecretStr
 
-from workers.settings.tree import Settings, Unit
+from workers.settings.section import Unit
+from workers.settings.tree import Settings
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -78,7 +79,7 @@ def _accepts(options: tuple[Any, ...], metadata: list[Any]) -> str:
         return "`true` · `false`"
     units = [note.name for note in metadata if isinstance(note, Unit)]
     if get_origin(options[0]) is tuple:
-        return "list of keys (secret)"
+        return units[0] if units else "list of keys (secret)"
     if get_origin(options[0]) is dict:
         return units[0] if units else "URLs by entry (secret)"
     if not units:
@@ -91,5 +92,7 @@ def _bounds(metadata: list[Any]) -> list[str]:
     above = next((note.gt for note in metadata if isinstance(note, Gt)), None)
     highest = next((note.le for note in metadata if isinstance(note, Le)), None)
     if highest is not None:
-        return [f"{lowest} to {highest}"]
-    return [f"at least {lowest}" if above is None else f"more than {above}"]
+        return [f"more than {above}, up to {highest}" if lowest is None else f"{lowest} to {highest}"]
+    if lowest is not None:
+        return [f"at least {lowest}"]
+    return [] if above is None else [f"more than {above}"]

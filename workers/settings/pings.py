@@ -9,7 +9,7 @@ import difflib
 from typing import Final
 from urllib.parse import urlsplit
 
-from schedules.timetable import TIMETABLE
+from schedules.timetable import EVERY_ENTRY
 
 _PLACE: Final = "{entry}"
 _EXAMPLE: Final = "https://hc-ping.com/KEY/{entry}"
@@ -56,9 +56,9 @@ def check_entry_name(name: str) -> None:
     Raises:
         ValueError: nobody has it; the text says who has a similar one.
     """
-    if name in TIMETABLE:
+    if name in EVERY_ENTRY:
         return
-    close = difflib.get_close_matches(name, TIMETABLE, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(sorted(TIMETABLE))}"
+    close = difflib.get_close_matches(name, EVERY_ENTRY, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(sorted(EVERY_ENTRY))}"
     msg = f"no entry {name!r} in the timetable; {hint}"
     raise ValueError(msg)

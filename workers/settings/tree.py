@@ -8,24 +8,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path  # noqa: TC003  pydantic reads the annotations at run time
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from nightcrew.messages import kinds
 from nightcrew.signing import Guard, SigningKey
-from schedules.timetable import TIMETABLE
+from schedules.timetable import timetable_of
 from tasks.runtime import LedgerOptions, UsageOptions
+from workers.settings.backups import BackupSettings
 from workers.settings.pings import check_entry_name, checked_ping_template, checked_ping_url
+from workers.settings.section import Retention, Seconds, Section, Unit
 from workers.settings.urls import checked_broker_url, checked_database_url
 
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
 
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """What a number counts, for people."""
-
-    name: str
+    from schedules.entries import Entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,18 +43,12 @@ DEFAULT_ORIGIN = Origin(description="default")
 _USAGE = UsageOptions()
 _LEDGER = LedgerOptions()
 
-Seconds = Annotated[float, Field(gt=0), Unit("seconds")]
-Retention = Annotated[float, Field(ge=1), Unit("seconds")]
 QueueCap = Annotated[int, Field(ge=0)]
 
 _DAY_S = 24 * 60 * 60
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
-
-
-class BrokerSettings(_Section):
+class BrokerSettings(Section):
     """The Redis that carries the usage log, the intents and the messages."""
 
     url: SecretStr | None = None
@@ -72,7 +66,7 @@ class BrokerSettings(_Section):
         return SecretStr(checked_broker_url(url.get_secret_value())) if url else None
 
 
-class DatabaseSettings(_Section):
+class DatabaseSettings(Section):
     """Where counts, history and the ledger are kept."""
 
     url: SecretStr | None = None
@@ -89,7 +83,7 @@ class DatabaseSettings(_Section):
         return SecretStr(checked_database_url(url.get_secret_value())) if url else None
 
 
-class UsageSettings(_Section):
+class UsageSettings(Section):
     """The usage log and its drain."""
 
     partitions: Annotated[int, Field(ge=1, le=64), Unit("streams")] = 1
@@ -119,7 +113,7 @@ class UsageSettings(_Section):
         )
 
 
-class LedgerSettings(_Section):
+class LedgerSettings(Section):
     """The job ledger."""
 
     worker_processes: Annotated[int, Field(ge=1, le=64), Unit("processes")] = 1
@@ -180,7 +174,7 @@ class LedgerSettings(_Section):
         )
 
 
-class ScheduleSettings(_Section):
+class ScheduleSettings(Section):
     """The timetable, and who outside hears that it is kept."""
 
     ping_url: SecretStr | None = None
@@ -204,14 +198,15 @@ class ScheduleSettings(_Section):
             entry: SecretStr(checked_ping_url(url.get_secret_value()) if url else "") for entry, url in urls.items()
         }
 
-    def ping_targets(self) -> dict[str, SecretStr]:
-        """Give the address of each entry that has one."""
+    def ping_targets(self, entries: Collection[str]) -> dict[str, SecretStr]:
+        """Give the address of each of these entries that has one."""
         template = self.ping_url.get_secret_value() if self.ping_url else None
-        of_all = {} if template is None else {name: SecretStr(template.replace("{entry}", name)) for name in TIMETABLE}
-        return {entry: url for entry, url in {**of_all, **self.ping_urls}.items() if url}
+        of_all = {} if template is None else {name: SecretStr(template.replace("{entry}", name)) for name in entries}
+        single = {name: url for name, url in self.ping_urls.items() if name in entries}
+        return {entry: url for entry, url in {**of_all, **single}.items() if url}
 
 
-class WireSettings(_Section):
+class WireSettings(Section):
     """Whom the crew believes what comes over the wire."""
 
     signing_keys: tuple[SecretStr, ...] = ()
@@ -245,7 +240,7 @@ class WireSettings(_Section):
         return Guard(keys, requires=self.require_signatures)
 
 
-class FlowerSettings(_Section):
+class FlowerSettings(Section):
     """Flower, the web page that shows workers and jobs; it listens on the loopback address only."""
 
     enabled: bool = True
@@ -261,7 +256,7 @@ class FlowerSettings(_Section):
         return SecretStr(checked_broker_url(url.get_secret_value())) if url else None
 
 
-class LogSettings(_Section):
+class LogSettings(Section):
     """What the processes of the crew write to standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -289,6 +284,7 @@ class Settings(BaseSettings):
     usage: UsageSettings = UsageSettings()
     ledger: LedgerSettings = LedgerSettings()
     schedule: ScheduleSettings = ScheduleSettings()
+    backups: BackupSettings = BackupSettings()
     wire: WireSettings = WireSettings()
     flower: FlowerSettings = FlowerSettings()
     log: LogSettings = LogSettings()
@@ -301,6 +297,11 @@ class Settings(BaseSettings):
         if self.database.url is not None:
             return self.database.url.get_secret_value()
         return f"sqlite:///{self.data_dir / 'nightcrew.db'}"
+
+    def timetable(self) -> Mapping[str, Entry]:
+        """Give what this crew does by the clock."""
+        chosen = self.backups
+        return timetable_of(backups=chosen.enabled, hourly=chosen.hourly, second_vault=bool(chosen.second_vault))
 
     @property
     def origins(self) -> dict[str, Origin]:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Final
 
 from workers.celery_config import (
     WORKER_KIND_VARIABLE,
-    WORKER_KINDS,
     beat_command,
     worker_command,
     worker_environment,
+    worker_kinds,
 )
 from workers.supervisor import flower, notify
 from workers.supervisor.child import ChildSpec, StopStep
@@ -73,7 +73,7 @@ def worker_specs(settings: Settings, env: Mapping[str, str]) -> list[ChildSpec]:
         _celery_spec(
             settings, f"worker-{kind}", worker_command(kind, settings), {**env, **worker_environment(kind)}, WORKER_STOP
         )
-        for kind in WORKER_KINDS
+        for kind in worker_kinds(settings)
     ]
     return [*workers, _celery_spec(settings, BEAT, beat_command(settings), env, BEAT_STOP)]
 

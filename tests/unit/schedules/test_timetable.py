@@ -9,7 +9,7 @@ import pytest
 
 from nightcrew.messages import DrainUsage, RunCanary
 from schedules.entries import Entry, by_name
-from schedules.timetable import TIMETABLE
+from schedules.timetable import ENTRIES, EVERY_ENTRY, timetable_of
 
 if TYPE_CHECKING:
     from tasks.runtime import ScheduleEntry
@@ -77,7 +77,31 @@ def test_names_are_unique() -> None:
 
 def test_the_timetable_has_the_safety_nets() -> None:
     """Each minute, what doorbells and beat may have lost is looked for."""
-    assert set(TIMETABLE) == {"usage-drain", "ledger-reconcile"}
-    assert TIMETABLE["usage-drain"].message == DrainUsage()
-    assert all(TIMETABLE[name].name == name for name in TIMETABLE)
-    assert {entry.cron for entry in TIMETABLE.values()} == {"* * * * *"}
+    timetable = timetable_of(backups=False, hourly=True, second_vault=True)
+    assert set(timetable) == {entry.name for entry in ENTRIES} == {"usage-drain", "ledger-reconcile"}
+    assert timetable["usage-drain"].message == DrainUsage()
+    assert all(timetable[name].name == name for name in timetable)
+    assert {entry.cron for entry in timetable.values()} == {"* * * * *"}
+
+
+def test_a_night_has_one_backup() -> None:
+    """A full one on Sundays, else an incremental one; what is checked and let go comes after it."""
+    timetable = timetable_of(backups=True, hourly=False, second_vault=False)
+    week = datetime(2026, 11, 23, tzinfo=UTC)
+    nights = {
+        name: list(timetable[name].slots_between(week, week + timedelta(days=7)))
+        for name in ("backup-weekly", "backup-nightly", "vault-verify", "vault-prune")
+    }
+    taken = sorted([*nights["backup-weekly"], *nights["backup-nightly"]])
+    assert [slot.isoweekday() for slot in taken] == [1, 2, 3, 4, 5, 6, 7]
+    assert [slot.isoweekday() for slot in nights["backup-weekly"]] == [7]
+    later = zip(taken, nights["vault-verify"], nights["vault-prune"], strict=True)
+    assert all(backup < verify < prune for backup, verify, prune in later)
+
+
+def test_settings_choose_the_rest() -> None:
+    """Hourly backups and a second vault have entries of their own."""
+    without = timetable_of(backups=True, hourly=False, second_vault=False)
+    assert set(timetable_of(backups=True, hourly=True, second_vault=False)) - set(without) == {"backup-hourly"}
+    assert set(timetable_of(backups=True, hourly=False, second_vault=True)) - set(without) == {"vault-copy"}
+    assert set(timetable_of(backups=True, hourly=True, second_vault=True)) == set(EVERY_ENTRY)

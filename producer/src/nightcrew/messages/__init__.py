@@ -6,17 +6,29 @@ the ledger and in the logs of releases that are long gone. Standard library only
 Read `base.py` first, then the module of the capability.
 """
 
+from nightcrew.messages.backups import (
+    CopyToSecondVault,
+    PruneVault,
+    RunFullBackup,
+    RunIncrementalBackup,
+    VerifyVault,
+)
 from nightcrew.messages.base import Message, kinds, message_type
 from nightcrew.messages.ledger import ReconcileLedger, RunCanary
 from nightcrew.messages.schedules import FireSchedule
 from nightcrew.messages.usage import DrainUsage
 
 __all__ = [
+    "CopyToSecondVault",
     "DrainUsage",
     "FireSchedule",
     "Message",
+    "PruneVault",
     "ReconcileLedger",
     "RunCanary",
+    "RunFullBackup",
+    "RunIncrementalBackup",
+    "VerifyVault",
     "kinds",
     "message_type",
 ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from schedules.timetable import TIMETABLE
+from schedules.timetable import EVERY_ENTRY
 from tasks.ledger.firing import fire_slot
 from tasks.ledger.states import Move, State
 from tasks.ledger.store import runs
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tests.integration.workers.cli.conftest import Command
     from tests.support.redis import RedisServer
 
-DRAIN = TIMETABLE["usage-drain"]
+DRAIN = EVERY_ENTRY["usage-drain"]
 MINUTE = timedelta(minutes=1)
 ME = pwd.getpwuid(os.getuid()).pw_name
 

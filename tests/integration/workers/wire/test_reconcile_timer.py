@@ -11,7 +11,7 @@ import pytest
 import tasks.ledger.jobs  # noqa: F401 - declares the job that beat asks for
 from nightcrew import Nightcrew
 from nightcrew.messages import ReconcileLedger, RunCanary
-from schedules.timetable import TIMETABLE
+from schedules.timetable import ENTRIES, EVERY_ENTRY
 from tasks.job import Delivery, definition_of, run_job
 from tasks.ledger.firing import fire_slot
 from tasks.ledger.store import queries, slots
@@ -55,7 +55,7 @@ def runtime(own_redis_server: RedisServer, tmp_path: Path, clock: Clock) -> Iter
 
 
 def reconcile_as_beat_asks(runtime: Runtime) -> None:
-    run = fire_slot(TIMETABLE["ledger-reconcile"], runtime)
+    run = fire_slot(EVERY_ENTRY["ledger-reconcile"], runtime)
     assert run is not None
     delivery = Delivery(id=run.id, payload={}, headers={"nightcrew_schema": 1})
     assert run_job(definition_of(ReconcileLedger.kind), delivery, runtime).verdict == "succeeded"
@@ -97,7 +97,7 @@ def test_a_reconcile_that_still_waits_is_no_reason(runtime: Runtime, clock: Cloc
     clock.now += timedelta(seconds=85)
     reconcile_as_beat_asks(runtime)
     clock.now += timedelta(seconds=35)
-    assert fire_slot(TIMETABLE["ledger-reconcile"], runtime) is not None
+    assert fire_slot(EVERY_ENTRY["ledger-reconcile"], runtime) is not None
     assert timer.reconcile_if_overdue() is False
 
 
@@ -110,7 +110,7 @@ def test_without_beat_every_slot_is_fired(runtime: Runtime, clock: Clock) -> Non
     for _ in range(2 * 30):
         clock.now += timedelta(seconds=30)
         timer.reconcile_if_overdue()
-    for entry in TIMETABLE.values():
+    for entry in ENTRIES:
         found = slots.history(runtime.engine, entry.name, limit=100)
         expected = list(entry.slots_between(begin, begin + timedelta(minutes=28)))
         assert set(expected) <= {run.slot_at for run in found}

@@ -45,11 +45,11 @@ def test_a_job_of_an_app_is_done(worker: WorkerOnTrial, redis_server: RedisServe
 
 def test_an_unknown_task_is_kept(worker: WorkerOnTrial) -> None:
     """An app may be newer than the crew."""
-    worker.put(item(task="backups.full", headers={"id": "j-1"}))
+    worker.put(item(task="predictions.run", headers={"id": "j-1"}))
     wait_until(worker.letters, timeout_s=10, what="a dead letter")
     [letter] = worker.letters()
-    assert (letter["source"], letter["kind"], letter["job_id"]) == (QUEUE, "backups.full", "j-1")
-    assert json.loads(letter["body"])["headers"]["task"] == "backups.full"
+    assert (letter["source"], letter["kind"], letter["job_id"]) == (QUEUE, "predictions.run", "j-1")
+    assert json.loads(letter["body"])["headers"]["task"] == "predictions.run"
     wait_until(lambda: not worker.redis.exists(unacked_key("ledger")), timeout_s=10, what="its acknowledgement")
     worker.run_canary()
 

@@ -12,8 +12,9 @@ from freezegun import freeze_time
 
 from nightcrew.messages import DrainUsage
 from schedules.entries import Entry
-from schedules.timetable import TIMETABLE
+from schedules.timetable import BACKUP_ENTRIES, ENTRIES
 from workers.beat import SlotSchedule, TimetableScheduler
+from workers.celery_config import OPTIONAL_ENTRIES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,8 +80,14 @@ def test_changes_of_the_clock_change_nothing() -> None:
 def test_beat_has_every_entry_of_the_timetable(app: Celery) -> None:
     """Under the same names, each with an expiry below its period."""
     schedule = TimetableScheduler(app).schedule
-    assert set(schedule) == set(TIMETABLE)
+    assert set(schedule) == {entry.name for entry in ENTRIES}
     assert {(entry.options or {})["expires"] for entry in schedule.values()} == {54.0}
+
+
+def test_beat_has_what_the_settings_choose(app: Celery) -> None:
+    """It stands in the configuration of the app, beside what every crew does."""
+    app.conf[OPTIONAL_ENTRIES] = BACKUP_ENTRIES
+    assert set(TimetableScheduler(app).schedule) == {entry.name for entry in (*ENTRIES, *BACKUP_ENTRIES)}
 
 
 def test_beat_remembers_what_it_has_sent(app: Celery, tmp_path: Path) -> None:

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TEMPLATE = "NIGHTCREW_SCHEDULE__PING_URL"
+ENTRIES = ("usage-drain", "ledger-reconcile")
 SINGLE = "NIGHTCREW_SCHEDULE__PING_URLS"
 
 
 def targets(data_dir: Path, env: dict[str, str]) -> dict[str, str]:
-    found = load_settings(data_dir, env=env).schedule.ping_targets()
+    found = load_settings(data_dir, env=env).schedule.ping_targets(ENTRIES)
     return {entry: url.get_secret_value() for entry, url in found.items()}
 
 
@@ -47,7 +48,7 @@ def test_addresses_stand_in_the_file_as_a_table(tmp_path: Path) -> None:
     ("env", "told"),
     [
         ({SINGLE: '{"usage-drian": "https://hc/canary"}'}, "did you mean usage-drain?"),
-        ({SINGLE: '{"zebra": "https://hc/canary"}'}, "there are: ledger-reconcile, usage-drain"),
+        ({SINGLE: '{"zebra": "https://hc/canary"}'}, "there are: backup-hourly, "),
         ({SINGLE: '{"usage-drain": "ftp://hc/canary"}'}, "only https:// and http:// are spoken"),
         ({SINGLE: '{"usage-drain": "https:///canary"}'}, "needs a host"),
         ({SINGLE: '{"usage-drain": "https://hc/canary key"}'}, "plain characters"),
@@ -72,4 +73,4 @@ def test_address_is_shown_to_nobody(tmp_path: Path) -> None:
     settings = load_settings(
         tmp_path, env={TEMPLATE: "https://hc/canary/{entry}", SINGLE: '{"usage-drain": "https://canary"}'}
     )
-    assert "canary" not in repr([explain(settings), settings, settings.schedule.ping_targets()])
+    assert "canary" not in repr([explain(settings), settings, settings.schedule.ping_targets(ENTRIES)])

@@ -1,0 +1,55 @@
+"""One short text for the content of a table, whatever the order of its rows.
+
+Each row is written down in one way only (below), hashed by itself, and the hashes are added up modulo 2^128. A sum does
+not ask for an order, and unlike an XOR it does not lose a row that is there twice (AdHash: Bellare and Micciancio, "A
+New Paradigm for Collision-free Hashing", 1997). It finds every accident; it is no proof against somebody who chooses
+rows for 2^64 tries.
+
+Rows are written down by `marshal` in its format 2, which has been the same since Python 2.5: a mark for the type and,
+where it is not fixed, the length, before each value. So 1, 1.0, "1", b"1" and NULL all differ, and no two rows are
+written alike. A test holds the bytes against a second implementation and against fingerprints that were written down.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import marshal
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SqlValue = int | float | str | bytes | None
+
+_VERSION: Final = "v1"
+_HASH_BYTES: Final = 16
+_MODULUS: Final = 1 << 8 * _HASH_BYTES
+_FORMAT: Final = 2
+
+
+class Fingerprint:
+    """The rows of one table so far."""
+
+    __slots__ = ("_sum", "rows")
+
+    def __init__(self) -> None:
+        """Begin with no rows."""
+        self._sum = 0
+        self.rows = 0
+
+    def add(self, rows: Iterable[tuple[SqlValue, ...]]) -> None:
+        """Take rows in; their values are in the order of the columns."""
+        blake2b, dumps, number = hashlib.blake2b, marshal.dumps, int.from_bytes
+        numbers = [number(blake2b(dumps(row, _FORMAT), digest_size=_HASH_BYTES).digest(), "little") for row in rows]
+        self._sum = (self._sum + sum(numbers)) % _MODULUS
+        self.rows += len(numbers)
+
+    def __str__(self) -> str:
+        return f"{_VERSION}:{self._sum:032x}"
+
+
+def fingerprint_of(rows: Iterable[tuple[SqlValue, ...]]) -> str:
+    """Give the fingerprint of all rows of a table."""
+    fingerprint = Fingerprint()
+    fingerprint.add(rows)
+    return str(fingerprint)

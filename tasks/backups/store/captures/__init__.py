@@ -1,0 +1,1 @@
+"""Captures of the sources, each consistent in itself: databases, Redis servers, files."""

@@ -1,0 +1,1 @@
+"""The mirror of the restore points in real databases."""
