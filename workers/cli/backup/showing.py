@@ -38,9 +38,8 @@ def show(
 
 
 def _details(wanted: str, vault: str, kit: Path | None, data_dir: Path | None) -> "PointDetails":
-    from tasks.backups.operations import describe_point, list_vault, show_point
-
     from tasks.backups.choosing import choose_point
+    from tasks.backups.operations import describe_point, list_vault, show_point
 
     if kit is None:
         with open_crew(data_dir) as crew:
