@@ -17,7 +17,7 @@ demo: ## Count the sample data through real workers, kill one in the middle, pri
 
 test: ## Run all tests
 	@ops/setup.sh test
-	$(PYTHON) -m pytest -n 3 --dist loadfile -m "not bench and not chaos"
+	$(PYTHON) -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not bench and not chaos and not long"
 
 lint: ## Check format, style, types and architecture
 	@ops/setup.sh test
@@ -32,7 +32,7 @@ bench: ## Print speed as ratios measured in one run
 
 chaos: ## Break everything at random for a while, then check that every count and every job is exact
 	@ops/setup.sh test
-	$(PYTHON) -m pytest -m chaos -s
+	$(PYTHON) -m pytest -m "chaos or long" -s
 
 clean: ## Remove what the targets above have made
 	rm -rf .venv .nightcrew .nightcrew-demo .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

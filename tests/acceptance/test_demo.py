@@ -51,6 +51,7 @@ def test_every_line_of_the_proof_holds(data_dir: Path) -> None:
     assert left == []
 
 
+@pytest.mark.long
 def test_one_count_too_many_fails_the_proof(data_dir: Path) -> None:
     """Another app counts one of the keys meanwhile; the demo, on the database of its first run, notices the one."""
     with opened_engine(f"sqlite:///{data_dir / 'nightcrew.db'}") as engine, started_demo(data_dir) as demo:

@@ -100,6 +100,7 @@ def test_a_second_replay_changes_nothing(story: Story) -> None:
     assert story.counts() == story.newer
 
 
+@pytest.mark.long
 def test_a_crew_that_starts_replays_by_itself(story: Story) -> None:
     """Nobody rings: the worker asks for a drain when it starts."""
     story.put_older_back()

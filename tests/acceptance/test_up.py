@@ -99,6 +99,7 @@ def test_the_password_is_in_no_log(crew: CrewProcess, record: CrewRecord, data_d
     assert f"{record.flower.url}  user {record.flower.user}, password in {data_dir / 'flower.password'}" in output
 
 
+@pytest.mark.long
 def test_the_password_is_shown_once_on_a_terminal() -> None:
     """The first start shows it, for whoever sits there; later ones name the file."""
     with short_directory() as directory:
@@ -182,6 +183,7 @@ def test_the_json_document_says_where_everything_is() -> None:
             assert command.wait(timeout_s=_STOP_PROMISE_S) == 0
 
 
+@pytest.mark.long
 def test_a_closed_terminal_does_not_disturb_the_crew() -> None:
     """Who reads the lines may go away; the crew runs on and ends in order."""
     with short_directory() as directory:

@@ -48,6 +48,7 @@ def test_a_hundredth_is_updated_and_appended(tmp_path: Path, way: Way) -> None:
     assert newest > 0.6 if way == "hot" else newest < 0.3
 
 
+@pytest.mark.long
 def test_all_ways_are_measured_and_restored() -> None:
     """Small, where the engine's own start costs the most: no ratio is looked at."""
     costs = measure_backups(SMALL_BYTES, lambda _line: None)

@@ -45,7 +45,7 @@ FULL = Scale(apps=4, calls=250_000, kills=20, longest_pause_s=4.0, freeze_s=5.0)
 SHORT = Scale(apps=2, calls=60_000, kills=6, longest_pause_s=1.2, freeze_s=1.0)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
 def database(request: pytest.FixtureRequest) -> tuple[str | None, dict[str, str]]:
     """Give the address of a database (None: the crew's own) and the settings that go with it."""
     return (None, {}) if request.param == "sqlite" else (request.getfixturevalue("pg_url"), _PARALLEL)

@@ -76,7 +76,7 @@ class Recoveries:
         return {run_id: took_s for run_id, took_s in self.took_s.items() if took_s >= bound_s}
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=[pytest.param("sqlite", marks=pytest.mark.long), "postgresql"])
 def database_url(request: pytest.FixtureRequest) -> str | None:
     """Give the address of a database; None is the crew's own."""
     return None if request.param == "sqlite" else str(request.getfixturevalue("pg_url"))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import psutil
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
 
 from nightcrew import wire
 from nightcrew._redis import connect
@@ -197,10 +198,14 @@ def wait_for(instant: datetime) -> None:
 
 
 def know_since_yesterday(crew: WorkingCrew, *names: str) -> None:
-    """Let the ledger have seen the entries before: the past of an entry that is new is nobody's fault."""
+    """Let the ledger have seen the entries before: the past of an entry that is new is nobody's fault.
+
+    The crew may have walked its timetable already, and then it knows them by itself.
+    """
     now = datetime.now(UTC)
+    unknown = sqlite.insert(ScheduleState).on_conflict_do_nothing()
     with begin_write(crew.engine) as connection:
-        connection.execute(sa.insert(ScheduleState), [{"name": name, "walked_until": now} for name in names])
+        connection.execute(unknown, [{"name": name, "walked_until": now} for name in names])
 
 
 def keep_down(crew: WorkingCrew, member: str, slot: datetime, chance: random.Random) -> None:

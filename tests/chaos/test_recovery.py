@@ -174,6 +174,7 @@ def on_the_line() -> Iterator[Surroundings]:
             yield Surroundings(crew=crew, broker=broker, line=line, clock=turned)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_crew_gets_over_broker_line_disk_and_death() -> None:
     """One after the other, on SQLite; the last worker dies while its clock is two hours ahead."""

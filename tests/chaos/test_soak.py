@@ -37,6 +37,7 @@ def test_crew_is_flat_for_ten_minutes(database: str, request: pytest.FixtureRequ
     soak(duration_s=600, keep_s=30, memory=_LONG, database_url=url)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 def test_crew_is_flat_for_half_a_minute() -> None:
     """The same in short."""

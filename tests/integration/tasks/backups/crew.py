@@ -8,6 +8,7 @@ import sqlite3
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -18,14 +19,16 @@ from nightcrew.messages import RunFullBackup, RunIncrementalBackup
 from tasks.backups import jobs
 from tasks.backups.operations import list_points, restore_point
 from tasks.backups.restoring import PARTS
+from tasks.backups.store.keys import write_password
 from tasks.job import Delivery, definition_of, run_job
 from tasks.ledger.store import queries
 from tasks.runtime import BackupOptions, NoAttempt, ProfileOptions, RetentionOptions, Runtime, VaultOptions
 from tasks.transactions import begin_write
+from tests.support.cheap_vaults import make_cheap_vault
+from tests.support.restic import PASSWORD
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from redis import Redis
     from sqlalchemy import Engine
@@ -104,6 +107,11 @@ class Crew:
             connection.execute(sa.text("CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT NOT NULL)"))
             connection.execute(_INSERT, [{"id": n, "text": self._text()} for n in range(ROWS)])
         self.redis.set("greeting", "hello")
+        for vault in (self.options.vault, self.options.second_vault):
+            assert vault is not None
+            vault.password_file.parent.mkdir(mode=0o700, exist_ok=True)
+            write_password(vault.password_file, PASSWORD)
+            make_cheap_vault(Path(vault.location), PASSWORD)
 
     @property
     def options(self) -> BackupOptions:

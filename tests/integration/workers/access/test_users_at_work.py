@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 FLOWER_PAGES = ("workers", "broker", "tasks", "api/workers?refresh=1", "api/queues/length", "api/tasks")
 
 
-@pytest.fixture(params=["plain", "tls"])
+@pytest.fixture(params=[pytest.param("plain", marks=pytest.mark.long), "tls"])
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SecuredRedis]:
     if request.param == "tls" and not speaks_tls():
         pytest.skip("this server was built without TLS")

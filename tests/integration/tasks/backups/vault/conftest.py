@@ -1,29 +1,22 @@
-"""An empty vault of restic, made once and copied for each test."""
+"""An empty vault of restic for each test."""
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.restic import place_in, restic_vault
+from tests.support.cheap_vaults import make_cheap_vault
+from tests.support.restic import PASSWORD, place_in
 
 if TYPE_CHECKING:
     from tasks.backups.vaults import VaultPlace
 
 
-@pytest.fixture(scope="session")
-def _template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = place_in(tmp_path_factory.mktemp("vault"))
-    restic_vault(place).prepare()
-    return Path(place.location)
-
-
 @pytest.fixture
-def place(_template: Path, tmp_path: Path) -> VaultPlace:
+def place(tmp_path: Path) -> VaultPlace:
     """Give the place of an empty vault."""
     found = place_in(tmp_path)
-    shutil.copytree(_template, found.location)
+    make_cheap_vault(Path(found.location), PASSWORD)
     return found
