@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 HASH_BYTES: Final = 16
-CHUNK_BYTES: Final = 1024 * 1024
-"""How much of a file is read at once: at least one page, and always whole ones."""
+CHUNK_BYTES: Final = 128 * 1024
+"""How much of a file is read at once: at least one page, and always whole ones. It stays in the cache of a core between
+the system's copying and the two hashes, which with a megabyte costs twice the system's time."""
 
 _MAGIC: Final = b"page list, v. 1\n"
 _HEADER: Final = struct.Struct(">16sIQ32s")

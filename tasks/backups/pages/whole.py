@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 import zstandard
 
-from tasks.backups.pages.delta import LEVEL
 from tasks.backups.pages.lists import CHUNK_BYTES, PageScan
 from tasks.errors import PermanentError
 
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
     from tasks.backups.pages.lists import PageList, Source
 
 FRAME_BYTES: Final = 4 * 1024 * 1024
+_LEVEL: Final = 1
+"""Of zstd. Level 2 takes 57 % more CPU for 6 % less, level 3 172 % for 9 %, measured on a database of 930 MB."""
 
 
 class UnreadableFileError(PermanentError):
@@ -33,7 +34,7 @@ def compress_whole(
 ) -> PageList:
     """Compress a file from where it stands; give the list of its pages. `tick` hears bytes, and is a checkpoint."""
     scan = PageScan(file, page_bytes, tick)
-    compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
+    compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
     frame = bytearray()
     for chunk, _ in scan.chunks():
         frame += chunk

@@ -183,7 +183,7 @@ DAMAGES = {
         "INSERT INTO transfers SELECT 0, account, note FROM transfers WHERE id = 9",
         "rows 8001 instead",
     ),
-    "a value": ("UPDATE transfers SET note = note || ' ' WHERE id = 17", "table transfers: fingerprint v1:"),
+    "a value": ("UPDATE transfers SET note = note || ' ' WHERE id = 17", "table transfers: fingerprint v2:"),
     "an orphan": ("UPDATE transfers SET account = 99 WHERE id = 17", "table transfers: orphans 1 instead of 0"),
     "a table is empty": ("DELETE FROM transfers", "table transfers: rows 0 instead of 8000"),
     "a table is gone": ("DROP TABLE transfers", "table transfers: missing"),
