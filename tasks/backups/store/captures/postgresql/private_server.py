@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 _LONGEST_SOCKET_PATH: Final = 107
 _NAME_OF_SOCKET: Final = len("/.s.PGSQL.5432")
 _POLL_S: Final = 0.05
-_STOP_S: Final = 120.0
+_CHECKPOINT_S: Final = 120.0
+"""For a stop in order, which writes everything to the disk."""
+_QUIT_S: Final = 10.0
+"""For a stop at once; one that came while the server was starting was once not heard."""
 _LINES_SHOWN: Final = 3
 _SETTINGS: Final = {
     "listen_addresses": "",
@@ -164,7 +167,7 @@ def _stop(server: subprocess.Popen[bytes], first: signal.Signals) -> None:
         if server.poll() is None:
             server.send_signal(request)
             try:
-                server.wait(_STOP_S)
+                server.wait(_QUIT_S if request is signal.SIGQUIT else _CHECKPOINT_S)
             except subprocess.TimeoutExpired:
                 continue
     server.wait()
