@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -195,11 +196,17 @@ def _apply_pragmas(connection: sqlite3.Connection) -> None:
 
 
 def _make_private(path: Path) -> None:
-    """Create the file with mode 600 and its missing folders with mode 700; leave what is there alone."""
+    """Create the file with mode 600 and its missing folders with mode 700; leave what is there alone.
+
+    A file that exists is not even opened: closing a second handle of it would drop the locks of all connections that
+    this process has on it (https://www.sqlite.org/howtocorrupt.html, 2.2), and the next process to end would take the
+    log of the writes away under them.
+    """
     for folder in reversed(path.parents):
         if not folder.exists():
             folder.mkdir(mode=0o700, exist_ok=True)
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
 
 def _postgresql_engine(url: URL, *, busy_timeout_s: float, statement_timeout_s: float) -> Engine:

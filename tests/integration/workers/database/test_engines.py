@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import resource
 import stat
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -140,6 +142,30 @@ def test_sqlite_file_is_private(tmp_path: Path) -> None:
     assert modes == {"x.db": 0o600, "x.db-wal": 0o600, "x.db-shm": 0o600}
     assert stat.S_IMODE(path.parent.stat().st_mode) == stat.S_IMODE(path.parent.parent.stat().st_mode) == 0o700
     engine.dispose()
+
+
+def test_sqlite_keeps_its_locks_when_it_connects_again(tmp_path: Path) -> None:
+    """A process that ends cannot take the log away under one that has opened a second connection meanwhile."""
+    path = tmp_path / "x.db"
+    engine = create_engine(f"sqlite:///{path}")
+    with begin_write(engine) as connection:
+        connection.execute(text("CREATE TABLE notes (note TEXT PRIMARY KEY)"))
+    with engine.connect(), begin_write(engine) as second:
+        second.execute(_INSERT, {"note": "a"})
+    assert read_elsewhere(path) == 1
+    assert path.with_name("x.db-wal").exists()
+    with begin_write(engine) as connection:
+        connection.execute(_INSERT, {"note": "b"})
+    assert read_elsewhere(path) == 2
+    engine.dispose()
+
+
+def read_elsewhere(path: Path) -> int:
+    """Count the notes in a process that ends in order: it is the last one to close the database, if it is alone."""
+    code = (
+        f"import sqlite3; c = sqlite3.connect({str(path)!r}); print(*c.execute({_COUNT.text!r}).fetchone()); c.close()"
+    )
+    return int(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout)
 
 
 @only_sqlite
