@@ -76,7 +76,7 @@ def write_delta(
         TooManyChangesError: more than `most_changed` pages have; what was written so far is worthless.
     """
     delta = _SealedFrame(out)
-    scan = PageScan(newer, parent.page_bytes, tick)
+    scan = PageScan(newer, parent.page_bytes, tick, seed=parent.seed)
     changed = first = 0
     delta.write(HEADER.pack(MAGIC, parent.page_bytes, parent.file_bytes, parent.file_sha256, newer_bytes))
     for chunk, hashes in scan.chunks():

@@ -19,7 +19,7 @@ from tests.unit.tasks.backups.pages.states import delta_between, patched
 OLDER = b"".join(bytes([page]) * 512 for page in range(20))
 NEWER = OLDER[:1024] + b"new" * 1024 + OLDER[4096:] + b"more" * 200
 DELTA = delta_between(OLDER, NEWER)
-PAGES = list_pages(io.BytesIO(OLDER), 512).to_bytes()
+PAGES = list_pages(io.BytesIO(OLDER), 512, seed=7).to_bytes()
 SHA = hashlib.sha256(OLDER).digest()
 NEWER_SHA = hashlib.sha256(NEWER).digest()
 
@@ -150,21 +150,22 @@ def test_frame_that_is_none_is_refused() -> None:
 
 
 def _listed(magic: bytes, page_bytes: int, file_bytes: int, hashes: bytes) -> bytes:
-    content = struct.pack(">16sIQ32s", magic, page_bytes, file_bytes, SHA) + hashes
+    content = struct.pack(">16sIQ32sQ", magic, page_bytes, file_bytes, SHA, 7) + hashes
     return content + hashlib.blake2b(content, digest_size=16).digest()
 
 
 @pytest.mark.parametrize(
     ("stored", "because"),
     [
-        (_listed(b"page list, v. 2\n", 512, 512, bytes(16)), "newer release"),
-        (_listed(b"page list, v. 1\n", 512, 513, bytes(16)), "contradicts"),
-        (_listed(b"page list, v. 1\n", 500, 500, bytes(16)), "contradicts"),
+        (_listed(b"page list, v. 3\n", 512, 512, bytes(16)), "another release"),
+        (_listed(b"page list, v. 1\n", 512, 512, bytes(16)), "another release"),
+        (_listed(b"page list, v. 2\n", 512, 513, bytes(16)), "contradicts"),
+        (_listed(b"page list, v. 2\n", 500, 500, bytes(16)), "contradicts"),
     ],
 )
 def test_lists_that_make_no_sense_are_refused(stored: bytes, because: str) -> None:
     """Also under a right seal."""
-    assert len(PageList.from_bytes(_listed(b"page list, v. 1\n", 512, 512, bytes(16)))) == 1
+    assert len(PageList.from_bytes(_listed(b"page list, v. 2\n", 512, 512, bytes(16)))) == 1
     with pytest.raises(UnreadablePageListError, match=because):
         PageList.from_bytes(stored)
 
