@@ -33,6 +33,7 @@ from tasks.backups.store.rdb_files import (
     is_of_another_kind,
     server_programs,
 )
+from tasks.backups.store.sandboxes import sandbox
 from tasks.errors import TransientError
 
 if TYPE_CHECKING:
@@ -297,8 +298,8 @@ def _workshop() -> Iterator[Path]:
     root = tempfile.gettempdir()
     if len(os.fsencode(root)) > _LONGEST_ROOT:
         root = "/tmp"  # noqa: S108  the directory in it is new, private, and its name cannot be guessed
-    with tempfile.TemporaryDirectory(prefix="nightcrew-", dir=root) as directory:
-        yield Path(directory)
+    with sandbox(Path(root), "nightcrew-redis-") as directory:
+        yield directory
 
 
 @contextmanager

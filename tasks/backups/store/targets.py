@@ -1,6 +1,6 @@
 """Directories that restores are put together in, beside the one that they become.
 
-<to>.partial-<random>/           renamed to <to> once every hash was equal
+<to>.partial-<random>/           renamed to <to> once every hash was equal; what was killed, the next one removes
 <to>.partial-<random>/.fetched/  what the vault gave; gone before the rename
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tasks.backups.manifest import FILE_NAME
 from tasks.backups.store.hashing import check_member
+from tasks.backups.store.sandboxes import sandbox
 from tasks.backups.store.stages import check_room, disk_errors
 from tasks.errors import PermanentError
 
@@ -77,14 +77,10 @@ class RestoreTargets:
         with disk_errors(to.parent):
             to.parent.mkdir(parents=True, exist_ok=True)
             check_room(to.parent, needed_bytes)
-            partial = to.with_name(f"{to.name}.partial-{secrets.token_hex(4)}")
-            partial.mkdir(mode=0o700)
-            target = RestoreTarget(to, partial)
-            target.fetched.mkdir(mode=0o700)
-            try:
+            with sandbox(to.parent, f"{to.name}.partial-") as partial:
+                target = RestoreTarget(to, partial)
+                target.fetched.mkdir(mode=0o700)
                 yield target
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 from stat import S_ISREG
@@ -14,6 +13,7 @@ from tasks.backups.store.restic.failures import VaultRefusedError
 from tasks.backups.store.restic.opening import listed, open_or_make, opened
 from tasks.backups.store.restic.program import Restic
 from tasks.backups.store.restic.saying import BackupTeller, json_lines, tag_list
+from tasks.backups.store.sandboxes import sandbox
 from tasks.backups.vaults import Stored, VaultDamagedError, VaultSize
 from tasks.errors import CrewError, PermanentError, TransientError
 
@@ -77,8 +77,8 @@ class ResticVault:
 
     def read(self, snapshot_id: str, name: str) -> bytes:
         """Give a small file of a snapshot."""
-        with tempfile.TemporaryDirectory(dir=self._restic.cache) as private:
-            to = Path(private) / "read"
+        with sandbox(self._restic.cache, "read-") as private:
+            to = private / "files"
             self.get(snapshot_id, [name], to, progress=_go_on)
             return (to / name).read_bytes()
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -23,6 +22,7 @@ from sqlalchemy import URL
 
 from tasks.backups.store.captures.postgresql.sessions import conninfo
 from tasks.backups.store.captures.postgresql.tools import find_tools
+from tasks.backups.store.sandboxes import sandbox
 from tasks.errors import PermanentError
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _LONGEST_SOCKET_PATH: Final = 107
 _NAME_OF_SOCKET: Final = len("/.s.PGSQL.5432")
+_PREFIX: Final = "nightcrew-pg-"
 _POLL_S: Final = 0.05
 _CHECKPOINT_S: Final = 120.0
 """For a stop in order, which writes everything to the disk."""
@@ -108,8 +109,7 @@ def private_server(
 @contextmanager
 def _place(cluster: Path) -> Iterator[_Place]:
     account = _account() if os.geteuid() == 0 else None
-    directory = Path(tempfile.mkdtemp(prefix="nightcrew-pg-", dir=_short_root()))
-    try:
+    with sandbox(_short_root(), _PREFIX) as directory:
         (directory / "postgresql.conf").touch()
         (directory / "pg_ident.conf").touch()
         (directory / "pg_hba.conf").write_text(_HBA)
@@ -118,8 +118,6 @@ def _place(cluster: Path) -> Iterator[_Place]:
             _hand_over(cluster, account)
             _check_reachable(cluster, account)
         yield _Place(directory=directory, account=account)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _start(
@@ -213,5 +211,5 @@ def _check_reachable(cluster: Path, account: pwd.struct_passwd) -> None:
 
 def _short_root() -> Path:
     root = Path(tempfile.gettempdir())
-    fits = len(os.fsencode(root)) + len("/nightcrew-pg-12345678") + _NAME_OF_SOCKET < _LONGEST_SOCKET_PATH
+    fits = len(os.fsencode(root)) + len(f"/{_PREFIX}12345678") + _NAME_OF_SOCKET < _LONGEST_SOCKET_PATH
     return root if fits else Path("/tmp")  # noqa: S108  mkdtemp makes the directory unguessable and private
