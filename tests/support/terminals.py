@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import select
+import signal
 import subprocess
 import termios
 import time
@@ -72,7 +73,7 @@ def on_terminal(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = N
         stderr=theirs,
         env={**os.environ, **_ROWS_AND_COLUMNS, **(env or {})},
         start_new_session=True,
-        preexec_fn=_take_terminal,  # noqa: PLW1509 - one system call, no lock
+        preexec_fn=_take_terminal,  # noqa: PLW1509 - a few system calls, no lock
     )
     os.close(theirs)
     try:
@@ -84,5 +85,10 @@ def on_terminal(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = N
 
 
 def _take_terminal() -> None:
-    """Make the standard input of a new session its terminal, so that Ctrl-C reaches it."""
+    """Make the standard input of a new session its terminal, so that Ctrl-C reaches it and is heard.
+
+    Whoever was started in the background has inherited that it is ignored.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)

@@ -30,12 +30,12 @@ with sandbox(Path(sys.argv[1]), "mine-") as path:
 def test_a_block_leaves_nothing_whatever_ends_it(tmp_path: Path) -> None:
     """Its directory is private, and goes with it."""
     with pytest.raises(CancelledError), sandbox(tmp_path, "mine-") as path:
-        assert path.stat().st_mode & 0o777 == 0o700
         _write_and_be_called_off(path)
     assert list(tmp_path.iterdir()) == []
 
 
 def _write_and_be_called_off(path: Path) -> None:
+    assert path.stat().st_mode & 0o777 == 0o700
     (path / "deep" / "er").mkdir(parents=True)
     raise CancelledError("called off")
 
