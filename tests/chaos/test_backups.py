@@ -223,6 +223,7 @@ def struck_on(
         yield stack.enter_context(struck_crew(engine, redis, directory, outside, seed, tools=tools)), blows_on(disk)
 
 
+@pytest.mark.chaos
 @pytest.mark.timeout(180)
 def test_backups_survive_a_few_blows(redis_server: RedisServer, seed: int) -> None:
     """In short."""

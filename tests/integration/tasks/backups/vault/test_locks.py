@@ -85,6 +85,7 @@ def test_a_living_process_keeps_its_lock(place: VaultPlace, tmp_path: Path) -> N
         assert [one.id for one in vault.list()] == [small.id]
         process.send(signal.SIGINT)
         process.wait(timeout_s=30)
+    vault.prepare()  # restic 0.14 does not always take its lock away when it is interrupted early
     assert locks_of(place) == []
 
 
