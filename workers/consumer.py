@@ -40,6 +40,9 @@ class CrewConsumer(Consumer):
     controller: Any
     task_consumer: Any
 
+    # The main thread has left Redis for good and waits for the pool: only then may a signal handler use the channel.
+    _waits_for_pool = False
+
     def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], None]:
         """Guard what Celery does with a message; lost connections stay Celery's business."""
         receive: Callable[[Any], None] = super().create_task_handler(*arguments, **options)
@@ -70,13 +73,25 @@ class CrewConsumer(Consumer):
         """
         if self.pool.signal_safe:
             super().cancel_active_requests()
-        elif self._is_stopping():
-            # An orderly end is under way: the main thread waits for the pool and for nothing else.
+        elif self._waits_for_pool:
             self._end_with_threads()
         else:
-            # The main thread may be amid a command to Redis, or hold a lock of the pool. `terminate` follows
+            # The main thread may be amid a command to Redis, or hold a lock of the pool. `terminate` or `stop` follows
             # when it does not. Until then Celery stops the pool, which is to be one that nobody works in.
             self.pool.executor = ThreadPoolExecutor(max_workers=1)
+
+    def stop(self) -> None:
+        """Take nothing more from the queues; the worker waits for its pool after this, unless patience is over."""
+        super().stop()
+        self._waits_for_pool = True
+        if worker_state.should_terminate and not self.pool.signal_safe:
+            # QUIT came between TERM and this line.
+            self._end_with_threads()
+
+    def shutdown(self) -> None:
+        """Close the connection: the pool has ended, and the main thread is with Redis again."""
+        self._waits_for_pool = False
+        super().shutdown()
 
     def terminate(self) -> None:
         """End without waiting for jobs."""

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from nightcrew import Nightcrew, wire
@@ -148,8 +149,12 @@ def test_it_gives_back_what_it_cannot_finish(
     with running_worker(tmp_path, broker_url=redis_server.url, redis=redis) as worker:
         lock = sqlite3.connect(tmp_path / "nightcrew.db", isolation_level=None)
         lock.execute("BEGIN IMMEDIATE")  # no job can end now
+        process = psutil.Process(worker.process.pid)
+        idle = process.num_threads()
         worker.put(raw)
-        wait_until(lambda: redis.hlen(unacked_key("ledger")), timeout_s=10, what="a job at hand")
+        # In Redis the message is at hand before it is with the pool, which starts a thread for it.
+        wait_until(lambda: process.num_threads() > idle, timeout_s=10, what="a job at hand")
+        assert redis.hlen(unacked_key("ledger")) == 1
         for number in before:
             worker.process.send(number)
             wait_until(lambda: "Warm shutdown" in worker.process.output(), timeout_s=10, what="an orderly end")
