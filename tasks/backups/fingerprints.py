@@ -14,6 +14,7 @@ written alike. A test holds the bytes against a second implementation and agains
 from __future__ import annotations
 
 import marshal
+from itertools import repeat
 from typing import TYPE_CHECKING, Final
 
 import xxhash
@@ -40,8 +41,7 @@ class Fingerprint:
 
     def add(self, rows: Iterable[tuple[SqlValue, ...]]) -> None:
         """Take rows in; their values are in the order of the columns."""
-        number_of, dumps = xxhash.xxh3_128_intdigest, marshal.dumps
-        numbers = [number_of(dumps(row, _FORMAT)) for row in rows]
+        numbers = list(map(xxhash.xxh3_128_intdigest, map(marshal.dumps, rows, repeat(_FORMAT))))
         self._sum = (self._sum + sum(numbers)) % _MODULUS
         self.rows += len(numbers)
 

@@ -35,14 +35,16 @@ def compress_whole(
     """Compress a file from where it stands; give the list of its pages. `tick` hears bytes, and is a checkpoint."""
     scan = PageScan(file, page_bytes, tick)
     compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
-    frame = bytearray()
+    # One piece of memory for all frames: one that grows with each is given back and asked for again by the page.
+    frame, filled = memoryview(bytearray(FRAME_BYTES)), 0
     for chunk, _ in scan.chunks():
-        frame += chunk
-        if len(frame) >= FRAME_BYTES:
+        frame[filled : filled + len(chunk)] = chunk
+        filled += len(chunk)
+        if filled == FRAME_BYTES:
             out.write(compressor.compress(frame))
-            frame.clear()
-    if frame:
-        out.write(compressor.compress(frame))
+            filled = 0
+    if filled:
+        out.write(compressor.compress(frame[:filled]))
     return scan.finish()
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tasks.backups.fingerprints import Fingerprint
 from tasks.backups.manifest import LogPosition, Table
 from tasks.backups.store.captures.sqlite_copying import reading
+from tasks.backups.store.captures.sqlite_orphans import count_orphans, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from tasks.backups.manifest import Database
     from tasks.backups.staging import Progress
 
-_ROWS_AT_ONCE: Final = 1_000
+_ROWS_AT_ONCE: Final = 250
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _INSTANT_SUFFIX: Final = "_at"
 _HIDDEN_BUT_STORED: Final = 3
@@ -131,15 +132,15 @@ class _Reader:
 
     def _newest(self, name: str, columns: _Columns) -> tuple[int, dict[str, str]]:
         """Count the rows and find the largest values; each index that helps with one of them is used."""
-        table = _quoted(name)
+        table = quoted(name)
         rows = 0 if self._is_whole else self._one(f"SELECT count(*) FROM {table}")  # noqa: S608  quoted
         newest = {}
         for column in dict.fromkeys((*filter(None, (columns.key,)), *columns.instants)):
-            largest = self._one(f"SELECT max({_quoted(column)} COLLATE BINARY) FROM {table}")  # noqa: S608
+            largest = self._one(f"SELECT max({quoted(column)} COLLATE BINARY) FROM {table}")  # noqa: S608
             if largest is not None:
                 newest[column] = largest.hex() if isinstance(largest, bytes) else str(largest)
             if column in columns.instants and isinstance(largest, int):
-                self._take_instant(table, _quoted(column), largest)
+                self._take_instant(table, quoted(column), largest)
         return rows, newest
 
     def _take_instant(self, table: str, column: str, largest_us: int) -> None:
@@ -163,15 +164,15 @@ class _Reader:
 
     def _read_rows(self, name: str, columns: _Columns) -> Fingerprint:
         fingerprint = Fingerprint()
-        listed = ", ".join(map(_quoted, columns.stored))
-        cursor = self._connection.execute(f"SELECT {listed} FROM {_quoted(name)}")  # noqa: S608  quoted
+        listed = ", ".join(map(quoted, columns.stored))
+        cursor = self._connection.execute(f"SELECT {listed} FROM {quoted(name)}")  # noqa: S608  quoted
         while rows := cursor.fetchmany(_ROWS_AT_ONCE):
             fingerprint.add(rows)
         return fingerprint
 
     def _orphans(self, name: str) -> int | None:
         try:
-            return int(self._one("SELECT count(*) FROM pragma_foreign_key_check(?)", name))
+            return count_orphans(self._connection, name)
         except sqlite3.OperationalError as error:
             if "foreign key mismatch" not in str(error):
                 raise
@@ -218,7 +219,3 @@ def _table_differences(name: str, found: Table | None, expected: Table | None) -
         "orphans": (found.orphans, expected.orphans),
     }
     return [f"table {name}: {field} {now} instead of {then}" for field, (now, then) in pairs.items() if now != then]
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
