@@ -61,12 +61,14 @@ def run(
     limits: Limits,
     tick: Callable[[], None],
     on_line: Callable[[str], None] | None = None,
+    on_errors: Callable[[str], None] | None = None,
 ) -> Finished:
     """Run a program to its end and give what it left; its exit code is the caller's to judge.
 
-    `tick` is called twice a second and is a checkpoint: whatever it or `on_line` raises passes, after the program was
-    interrupted, given half a minute to clean up, and killed. The kernel interrupts it too when the thread that called
-    this dies (setpriv(1), `--pdeathsig`), so that a killed worker leaves no lock behind.
+    `on_errors` hears the end of what the program has written to standard error whenever there is more of it. `tick` is
+    called twice a second and is a checkpoint: whatever it, `on_line` or `on_errors` raises passes, after the program
+    was interrupted, given half a minute to clean up, and killed. The kernel interrupts it too when the thread that
+    called this dies (setpriv(1), `--pdeathsig`), so that a killed worker leaves no lock behind.
 
     `env` is all that the program gets beside PATH, HOME and the locale.
 
@@ -77,7 +79,7 @@ def run(
         msg = f"{argv[0]} is not installed"
         raise ProgramMissingError(msg)
     with _started([*polite(limits, at_death="INT"), *argv], env, cwd) as popen:
-        output, errors = _listen(popen, tick, on_line)
+        output, errors = _listen(popen, tick, on_line, on_errors)
         return Finished(code=popen.wait(), output=output, errors=errors)
 
 
@@ -141,7 +143,10 @@ def _drain(popen: subprocess.Popen[bytes]) -> None:
 
 
 def _listen(
-    popen: subprocess.Popen[bytes], tick: Callable[[], None], on_line: Callable[[str], None] | None
+    popen: subprocess.Popen[bytes],
+    tick: Callable[[], None],
+    on_line: Callable[[str], None] | None,
+    on_errors: Callable[[str], None] | None,
 ) -> tuple[str, str]:
     """Read both outputs until they end; give the tails of both."""
     tails: dict[str, bytes] = {"output": b"", "errors": b""}
@@ -155,6 +160,8 @@ def _listen(
                 if not chunk:
                     selector.unregister(key.fileobj)
                 tails[key.data] = _kept(tails[key.data] + chunk, on_line if key.data == "output" else None)
+                if chunk and on_errors is not None and key.data == "errors":
+                    on_errors(tails["errors"].decode(errors="replace"))
             if time.monotonic() - ticked_s >= _TICK_S:
                 ticked_s = time.monotonic()
                 tick()

@@ -89,6 +89,11 @@ _SAYS_NOTHING: Final = _words(
 )
 _LONGEST: Final = 300
 
+# What a second try does not change, and restic tries again for a quarter of an hour, without a word on standard output.
+_LASTING: Final = _words(
+    r"returned error, retrying after [^:]*: (.*(?:no space left on device|disk quota exceeded|read-only file system).*)"
+)
+
 
 def failure(finished: Finished, what: str, *, is_local: bool) -> CrewError:
     """Make the error of a restic that did not end well; `what` is what its one line begins with.
@@ -101,6 +106,12 @@ def failure(finished: Finished, what: str, *, is_local: bool) -> CrewError:
     by_words = next((kind for kind, words in rules if words.search(said)), VaultUnreachableError)
     kind = _BY_CODE.get(finished.code, by_words)
     return kind(f"{what}: {reason(finished)}")
+
+
+def lasting_error(errors: str) -> str:
+    """Give what a write to a directory fails of, where restic only waits and tries again; empty if there is nothing."""
+    found = _LASTING.search(errors)
+    return found[1].strip()[:_LONGEST] if found else ""
 
 
 def reason(finished: Finished) -> str:

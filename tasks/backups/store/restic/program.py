@@ -9,9 +9,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from tasks.backups.store.programs import ProgramMissingError, run
-from tasks.backups.store.restic.failures import failure
+from tasks.backups.store.restic.failures import failure, lasting_error
 from tasks.backups.store.restic.saying import version_of
-from tasks.backups.vaults import EngineMissingError, VaultDamagedError, VaultLockedError
+from tasks.backups.vaults import EngineMissingError, VaultDamagedError, VaultLockedError, VaultUnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -48,9 +48,13 @@ class Restic:
 
         Raises:
             EngineMissingError: it is not installed.
+            VaultError: it was killed before it said so.
             PermanentError: it is no restic, or too old.
         """
-        return version_of(self._run(["version"], env={}).output)
+        finished = self._run(["version"], env={})
+        if finished.code < 0:
+            raise self.failure(finished, "the engine did not say its version")
+        return version_of(finished.output)
 
     @property
     def is_local(self) -> bool:
@@ -158,10 +162,23 @@ class Restic:
         self.cache.mkdir(parents=True, exist_ok=True, mode=0o700)
         argv = [self.program, *arguments]
         try:
-            return run(argv, env=env, cwd=cwd or self.cache, limits=self.limits, tick=tick, on_line=on_line)
+            return run(
+                argv,
+                env=env,
+                cwd=cwd or self.cache,
+                limits=self.limits,
+                tick=tick,
+                on_line=on_line,
+                on_errors=self._give_up,
+            )
         except ProgramMissingError as error:
             msg = f"the engine of the vaults is missing ({error}): {_INSTALL}"
             raise EngineMissingError(msg) from error
+
+    def _give_up(self, errors: str) -> None:
+        if lasting := lasting_error(errors):
+            msg = f"the engine cannot write (vault {self.place.name}): {lasting}"
+            raise VaultUnreachableError(msg)
 
     def _environment(self) -> dict[str, str]:
         return {

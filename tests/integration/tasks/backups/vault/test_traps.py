@@ -237,6 +237,34 @@ def test_a_full_disk_is_no_damage(tmp_path: Path) -> None:
         vault.check(read=(1, 1), progress=go_on)
 
 
+def test_no_room_for_the_cache_is_told_at_once(place: VaultPlace, tmp_path: Path) -> None:
+    """The engine tries to write it again for a quarter of an hour, and says so where nobody looks."""
+    put(place, tmp_path)
+    program = tmp_path / "restic-without-room"
+    error = "Copy: write /cache/index/1: no space left on device"
+    program.write_text(
+        f'#!/bin/sh\ncase " $* " in *" check "*)\ntrap "exit 130" INT\n'
+        f'echo "Load(<index/1>, 0, 0) returned error, retrying after 500ms: {error}" >&2\n'
+        f'for second in $(seq 600); do sleep 1; done\nesac\nexec {shutil.which("restic")} "$@"\n'
+    )
+    program.chmod(0o700)
+    with pytest.raises(VaultUnreachableError, match="no space left on device"):
+        restic_vault(place, program=program).check(progress=go_on)
+
+
+@pytest.mark.parametrize("died_at", ["version", "cat"])
+def test_an_engine_that_was_killed_is_tried_again(place: VaultPlace, tmp_path: Path, died_at: str) -> None:
+    """By whoever needed the memory, for example: it says nothing, and that means nothing."""
+    put(place, tmp_path)
+    program = tmp_path / "restic-killed"
+    program.write_text(
+        f'#!/bin/sh\ncase " $* " in *" {died_at} "*) kill -9 $$;; esac\nexec {shutil.which("restic")} "$@"\n'
+    )
+    program.chmod(0o700)
+    with pytest.raises(TransientError):
+        restic_vault(place, program=program).prepare()
+
+
 def test_no_room_for_a_restore_leaves_nothing(place: VaultPlace, tmp_path: Path) -> None:
     """A part of a restore is none."""
     sizes = staged(tmp_path / "large", {"blob": os.urandom(4_000_000)})
