@@ -195,6 +195,7 @@ def point_of(manifest: Manifest, snapshot: Snapshot, *, added_bytes: int | None 
         finished_at=max(snapshot.stored_at, manifest.taken_at),
         size_bytes=manifest.size_bytes,
         staged_bytes=staged_bytes,
+        database_bytes=sum(member.size_bytes for member in manifest.members if member.part == "database"),
         added_bytes=staged_bytes if added_bytes is None else added_bytes,
         rows=None if database is None else sum(table.rows for table in database.tables),
         is_unchanged=manifest.is_unchanged,

@@ -82,7 +82,7 @@ def workload_of(path: Sequence[RestorePoint]) -> Workload:
     return Workload(
         size_bytes=path[-1].size_bytes,
         deltas=len(deltas),
-        delta_bytes=sum(point.staged_bytes for point in deltas),
+        delta_bytes=sum(point.chain_bytes for point in deltas),
     )
 
 

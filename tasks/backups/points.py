@@ -60,6 +60,8 @@ class RestorePoint:
     """What a restore writes, all parts together."""
     staged_bytes: int
     """What was handed to the vault."""
+    database_bytes: int | None = None
+    """What of that is of the database; None where an older release has written the point down."""
     added_bytes: int
     """What the vault grew by."""
     rows: int | None
@@ -76,3 +78,8 @@ class RestorePoint:
     """By partition: where a replay of the usage log goes on after a restore."""
     predicted_rto_s: float | None = None
     """How long a restore of it is expected to take, from request to validated."""
+
+    @property
+    def chain_bytes(self) -> int:
+        """What it adds to its chain. Redis, configuration and model do not: each point has them whole."""
+        return self.staged_bytes if self.database_bytes is None else self.database_bytes

@@ -158,9 +158,9 @@ def _why_too_large(path: Sequence[RestorePoint], delta_bytes: int, options: Back
     full, deltas = path[0], len(path) - 1
     if deltas >= options.most_links:
         return f"the chain of {full.id} has {deltas} deltas, and may have {options.most_links}"
-    if delta_bytes > options.most_chain_share * full.staged_bytes:
+    if delta_bytes > options.most_chain_share * full.chain_bytes:
         return (
-            f"deltas take {bytes_text(delta_bytes)} beside the {bytes_text(full.staged_bytes)} of the full {full.id}, "
+            f"deltas take {bytes_text(delta_bytes)} beside the {bytes_text(full.chain_bytes)} of the full {full.id}, "
             f"and may take {options.most_chain_share:.0%} of it"
         )
     return None
@@ -206,11 +206,11 @@ def _largest_differential(full: RestorePoint, points: Iterable[RestorePoint]) ->
 
 
 def _staged(points: Sequence[RestorePoint]) -> int:
-    return sum(point.staged_bytes for point in points)
+    return sum(point.chain_bytes for point in points)
 
 
 def _largest(points: Sequence[RestorePoint]) -> int:
-    return max((point.staged_bytes for point in points), default=0)
+    return max((point.chain_bytes for point in points), default=0)
 
 
 def _major(version: str) -> str:

@@ -40,6 +40,7 @@ class StoredPoint(Base):
     log_positions: Mapped[dict[str, Any]] = mapped_column(JSON)
     """By partition: `{"epoch", "last_id"}`."""
     predicted_rto_s: Mapped[float | None] = mapped_column(Float)
+    database_bytes: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class PointCopy(Base):

@@ -101,6 +101,15 @@ def test_the_limits_themselves_are_allowed() -> None:
     assert decided("incremental", chain(2, staged_bytes=10_000_001))[0] == "full"
 
 
+def test_only_the_database_makes_a_chain_large() -> None:
+    """Redis is whole in each point: it would be the same beside a new full."""
+    assert decided("incremental", chain(3, staged_bytes=900_000_000, database_bytes=5_000_000))[0] == "incremental"
+    assert decided("incremental", chain(3, staged_bytes=900_000_000, database_bytes=7_000_000))[0] == "full"
+    root = full("a0", taken_at=NOW - HOUR, staged_bytes=900_000_000, database_bytes=1_000_000)
+    reason = decided("incremental", [root, delta(root, "a1", database_bytes=600_000)])[2]
+    assert reason == "deltas take 600 kB beside the 1 MB of the full a0, and may take 50% of it"
+
+
 def test_a_differential_counts_the_largest_one_so_far() -> None:
     """Differentials do not add up: the last one alone is restored."""
     root = full("a0", taken_at=NOW - DAY)
