@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
-from tasks.errors import TransientError
 from tests.chaos.backups_workers import LOOK_S
 from tests.support import wait_until
 from tests.support.processes import is_gone
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 _DISK_BYTES: Final = 1024 * 1024 * 1024
 _MOST_LEFT_EXPONENT: Final = 6
-_CLAIM_PATIENCE_S: Final = 5.0
+_CLAIM_PATIENCE_S: Final = 20.0
 _ENGINE_PATIENCE_S: Final = 60.0
 
 
@@ -38,6 +37,10 @@ class Blow(Protocol):
     @property
     def name(self) -> str:
         """What it is, for the table."""
+
+    @property
+    def may_be_survived(self) -> bool:
+        """Whether a worker that has felt it may succeed all the same; who else succeeds has not felt it."""
 
     def strike(self, worker: Worker, crew: StruckCrew) -> bool:
         """Strike, and say whether that was in time; whoever survives it goes on until it ends by itself."""
@@ -49,6 +52,7 @@ class WorkerStruck:
 
     name: str
     number: signal.Signals
+    may_be_survived: bool = False
 
     def strike(self, worker: Worker, crew: StruckCrew) -> bool:
         """Send it."""
@@ -62,6 +66,7 @@ class EngineStruck:
 
     name: str
     number: signal.Signals
+    may_be_survived: bool = True
 
     def strike(self, worker: Worker, crew: StruckCrew) -> bool:
         """Send it to the engine that works now, or to the next one."""
@@ -82,6 +87,7 @@ class AllKilled:
     """The worker dies with all its programs in one moment, as by a loss of power."""
 
     name: str = "kill -9 all"
+    may_be_survived: bool = False
 
     def strike(self, worker: Worker, crew: StruckCrew) -> bool:
         """Stop the worker first, so that it starts nothing new meanwhile."""
@@ -101,11 +107,12 @@ class LeaseLost:
     """
 
     name: str = "lease lost"
+    may_be_survived: bool = False
 
     def strike(self, worker: Worker, crew: StruckCrew) -> bool:
         """Stop it, have another worker take the run, and let the first go on at some moment of the work of that one."""
         stopped = [worker.pid]
-        if not _sent(worker.pid, signal.SIGSTOP):
+        if not self._stop(worker, crew):
             return False
         if crew.chance.random() < 1 / 2:
             stopped += [one.pid for one in worker.family() if _sent(one.pid, signal.SIGSTOP)]
@@ -118,16 +125,21 @@ class LeaseLost:
                 _sent(pid, signal.SIGCONT)
         return True
 
+    def _stop(self, worker: Worker, crew: StruckCrew) -> bool:
+        """Stop it where it has no transaction: else nobody could take anything over until it goes on."""
+        while _sent(worker.pid, signal.SIGSTOP):
+            if not worker.errand.run_id or crew.can_forfeit():
+                return True
+            _sent(worker.pid, signal.SIGCONT)
+            pause(LOOK_S)
+        return False
+
     def _await_rival(self, worker: Worker, crew: StruckCrew) -> None:
         run_id = worker.errand.run_id
         fence = crew.fence_of(run_id)
-        try:
-            rival = crew.take_over(worker)
-        except TransientError:
-            return  # it has stopped in the middle of a transaction: nobody can take anything over until it goes on
+        rival = crew.take_over(worker)
         taken = lambda: crew.fence_of(run_id) > fence or rival.is_gone  # noqa: E731  shorter than a function
-        with suppress(AssertionError):  # the first may have stopped with the lock of the database: it has to go on
-            wait_until(taken, timeout_s=_CLAIM_PATIENCE_S, what="a rival")
+        wait_until(taken, timeout_s=_CLAIM_PATIENCE_S, what="a rival")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +151,7 @@ class FilesLimited:
     """
 
     name: str = "files limited"
+    may_be_survived: bool = False
 
     def strike(self, worker: Worker, crew: StruckCrew) -> bool:
         """Set the limit for all that is there, and thereby for all that comes; nobody takes it back."""
@@ -157,6 +170,7 @@ class DiskFull:
 
     disk: SmallDisk
     name: str = "disk full"
+    may_be_survived: bool = False
 
     def strike(self, worker: Worker, crew: StruckCrew) -> bool:
         """Make it as small as what lies on it, and large again."""

@@ -22,6 +22,7 @@ from tasks.backups.retention import decide_retention
 from tasks.backups.store import listing
 from tasks.backups.store.addresses import address_of
 from tasks.backups.vaults import VaultPlace
+from tasks.errors import TransientError
 from tasks.ledger.tables import JobRun, ResourceLease
 from tasks.runtime import NoAttempt
 from tasks.transactions import begin_read, begin_write
@@ -30,6 +31,7 @@ from tests.chaos.backups_worker import RETENTION, Errand, Operation, Place, Vaul
 from tests.chaos.backups_workers import Workers, workers_in
 from tests.integration.tasks.backups.crew import Crew, runtime_of
 from tests.support.restic import bare_restic, locks_of
+from workers.database import create_engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,6 +49,7 @@ TAKING: Final = frozenset[Operation]({"full", "incremental", "differential"})
 _POINT_DIGITS: Final = 12
 _MOST_HELD: Final = 2
 _ID_LENGTH: Final = 64
+_LOCK_PATIENCE_S: Final = 0.5
 
 
 @dataclass(kw_only=True)
@@ -100,14 +103,25 @@ class StruckCrew:
         self.note_listed()
         return told.seconds
 
-    def forfeit(self) -> None:
+    def forfeit(self, engine: Engine | None = None) -> None:
         """Let all leases run out: those of the dead do, and nobody wants to wait for it here."""
         past = datetime.now(UTC) - timedelta(hours=1)
         running = sa.update(JobRun).where(JobRun.state == "running").values(lease_until=past, heartbeat_at=past)
         taken = sa.update(ResourceLease).where(ResourceLease.run_id.is_not(None)).values(lease_until=past)
-        with begin_write(self.crew.engine) as connection:
+        with begin_write(engine or self.crew.engine) as connection:
             connection.execute(running)
             connection.execute(taken)
+
+    def can_forfeit(self) -> bool:
+        """Let all leases run out, unless somebody who has stopped holds a lock of the database."""
+        engine = create_engine(self.place.database_url, busy_timeout_s=_LOCK_PATIENCE_S)
+        try:
+            self.forfeit(engine)
+        except TransientError:
+            return False
+        finally:
+            engine.dispose()
+        return True
 
     def fence_of(self, run_id: str) -> int:
         """Say how often a run was claimed."""
