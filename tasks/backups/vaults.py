@@ -1,4 +1,4 @@
-"""What the crew needs of a vault: seven verbs. `store/restic/` keeps them; the tests have a plain one that does too.
+"""What the crew needs of a vault: eight verbs. `store/restic/` keeps them; the tests have a plain one that does too.
 
 VaultError
 ├── VaultUnreachableError   (transient) the place does not answer, or has no room
@@ -42,6 +42,11 @@ class VaultMissingError(PermanentError):
 
 class VaultDamagedError(PermanentError):
     """What the vault stores cannot be read back as it was."""
+
+    def __init__(self, message: str, *, pieces: Collection[str] = ()) -> None:
+        """Tell it; `pieces` are what is damaged, as the engine names it: see `Vault.users_of`."""
+        super().__init__(message)
+        self.pieces = tuple(pieces)
 
 
 class EngineMissingError(PermanentError):
@@ -152,6 +157,9 @@ class Vault(Protocol):
         Raises:
             VaultDamagedError: with what the engine says.
         """
+
+    def users_of(self, pieces: Collection[str], *, progress: Progress) -> Collection[str]:
+        """Name the snapshots that need one of these pieces of the vault, as far as that can be found out."""
 
     def forget(self, snapshot_ids: Collection[str], *, progress: Progress) -> None:
         """Delete snapshots and give their space back; unknown ids are no error."""

@@ -14,7 +14,7 @@ from tasks.backups.storage import Check, next_slice
 from tasks.backups.vaults import VaultDamagedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from tasks.backups.adoption import Judge, Manifests, Synced
@@ -47,6 +47,8 @@ class Verify:
     judge: Judge
     clock: Callable[[], datetime]
     phases: Phases
+    elsewhere: Callable[[], Mapping[str, str]] = dict
+    """By point the name of another vault that has it too."""
 
     def run(self, slices: int) -> dict[str, Any]:
         """Check it and read the next of so many slices (0: none); give what is to be told.
@@ -79,13 +81,18 @@ class Verify:
 
     def _condemn(self, synced: Synced, read: tuple[int, int] | None, error: VaultDamagedError) -> NoReturn:
         """Mark what can be named, write down the finding, and fail with it."""
-        damaged = [point for point in self.book.points() if not self._is_readable(point, str(error), synced)]
+        hit = self.vault.users_of(error.pieces, progress=self.phases)
+        damaged = [
+            point
+            for point in self.book.points()
+            if point.snapshot_id in hit or not self._is_readable(point, str(error), synced)
+        ]
         for point in damaged:
             if point.state is not PointState.DAMAGED:
                 self.book.mark_damaged(point.id, str(error))
         self.book.note_check(self._check(read, str(error)))
         _log.error("backups.vault_damaged", vault=self.vault.place.name, points=[one.id for one in damaged])
-        msg = f"the vault {self.vault.place.name} is damaged: {error}. {_advice(damaged)}"
+        msg = f"the vault {self.vault.place.name} is damaged: {error}. {self._advice(damaged)}"
         raise VaultDamagedError(msg) from error
 
     def _check(self, read: tuple[int, int] | None, fault: str) -> Check:
@@ -102,10 +109,8 @@ class Verify:
             return False
         return point.snapshot_id not in text
 
-
-def _advice(damaged: Sequence[RestorePoint]) -> str:
-    named = f"Hit are at least {', '.join(point.id for point in damaged)}. " if damaged else ""
-    return (
-        f"{named}Take a full backup to a new vault, or copy from the second one; "
-        "a restore tells of each point whether it is hit"
-    )
+    def _advice(self, damaged: Sequence[RestorePoint]) -> str:
+        others = self.elsewhere()
+        named = [f"{one.id} (also in the vault {others[one.id]})" if one.id in others else one.id for one in damaged]
+        hit = f"Hit are at least {', '.join(named)}. " if named else ""
+        return f"{hit}Take a full backup to a new vault; a restore tells of each other point whether it is hit"

@@ -90,6 +90,11 @@ class ShelfVault:
         self._note("check" if read is None else f"check {read[0]}/{read[1]}")
         progress("check", 0)
 
+    def users_of(self, pieces: Collection[str], *, progress: Progress) -> Collection[str]:
+        del progress
+        self._note("users")
+        return self.snapshots.keys() & set(pieces)
+
     def forget(self, snapshot_ids: Collection[str], *, progress: Progress) -> None:
         self._note("forget")
         progress("forget", 0)

@@ -95,6 +95,11 @@ class DirectoryVault:
                 if read is not None or _size_of(path) != found["size"]:
                     self._check_file(snapshot.id, name, found)
 
+    def users_of(self, pieces: Collection[str], *, progress: Progress) -> Collection[str]:
+        """Nothing is shared here: a piece is a snapshot."""
+        progress("locate", 0)
+        return {one.id for one in self.list()}.intersection(pieces)
+
     def forget(self, snapshot_ids: Collection[str], *, progress: Progress) -> None:
         self._open()
         if self.place.is_append_only:
@@ -187,7 +192,7 @@ class DirectoryVault:
         path = self._snapshots / snapshot_id / name
         if found is None or not path.is_file() or _described(path) != found:
             msg = f"{name} of snapshot {snapshot_id[:8]} is not there as it was stored"
-            raise VaultDamagedError(msg)
+            raise VaultDamagedError(msg, pieces=[snapshot_id])
 
     def _remove(self, snapshot_id: str) -> None:
         (self._snapshots / f"{snapshot_id}.json").unlink(missing_ok=True)

@@ -48,6 +48,7 @@ def verify_vaults(runtime: Runtime, *, slices: int) -> dict[str, Any]:
             judge=_judge(options),
             clock=runtime.clock,
             phases=Phases(teller, verifying.PHASES),
+            elsewhere=partial(_elsewhere, runtime, name),
         )
         try:
             results[name] = verify.run(slices)
@@ -138,6 +139,12 @@ def _each(runtime: Runtime) -> Iterator[tuple[VaultName, Teller]]:
         names.append("second")
     for number, name in enumerate(names):
         yield name, PartOfTeller(whole=runtime.attempt, number=number, of=len(names))
+
+
+def _elsewhere(runtime: Runtime, here: VaultName) -> dict[str, str]:
+    """Give by point the other vault that has it."""
+    there = "second" if here == "primary" else "primary"
+    return {point.id: there for point in listing.every(runtime.engine, vault=there)}
 
 
 def _book(runtime: Runtime, name: VaultName) -> SqlBook:

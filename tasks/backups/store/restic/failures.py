@@ -89,6 +89,8 @@ _SAYS_NOTHING: Final = _words(
 )
 _LONGEST: Final = 300
 
+_PACK: Final = _words(r"\bpack(?: id does not match, want)?[ :]+([0-9a-f]{8,64})\b")
+
 # What a second try does not change, and restic tries again for a quarter of an hour, without a word on standard output.
 _LASTING: Final = _words(
     r"returned error, retrying after [^:]*: (.*(?:no space left on device|disk quota exceeded|read-only file system).*)"
@@ -105,7 +107,13 @@ def failure(finished: Finished, what: str, *, is_local: bool) -> CrewError:
     rules = (*_BY_WORDS, *cut) if is_local else (*cut, *_BY_WORDS)
     by_words = next((kind for kind, words in rules if words.search(said)), VaultUnreachableError)
     kind = _BY_CODE.get(finished.code, by_words)
-    return kind(f"{what}: {reason(finished)}")
+    msg = f"{what}: {reason(finished)}"
+    return VaultDamagedError(msg, pieces=damaged_packs(said)) if kind is VaultDamagedError else kind(msg)
+
+
+def damaged_packs(said: str) -> list[str]:
+    """Give the packs, files of the vault, that errors name; whole ids or the beginnings of them."""
+    return sorted(set(_PACK.findall(said)))
 
 
 def lasting_error(errors: str) -> str:

@@ -101,6 +101,10 @@ class ResticVault:
         slice_ = [] if read is None else [f"--read-data-subset={read[0]}/{read[1]}"] if read[1] > 1 else ["--read-data"]
         self._restic.ask("the check failed", ["check", *slice_], tick=lambda: progress("check", 0))
 
+    def users_of(self, pieces: Collection[str], *, progress: Progress) -> Collection[str]:
+        """Ask the engine of one snapshot after the other: of all together it names one for each chunk of data."""
+        return {one.id for one in self.list() if pieces and self._uses(one, pieces, progress)}
+
     def forget(self, snapshot_ids: Collection[str], *, progress: Progress) -> None:
         """Delete snapshots and give their space back, also that of an earlier attempt that came to its half."""
         if not snapshot_ids:
@@ -142,6 +146,13 @@ class ResticVault:
             msg = "the engine says that all went well, but what it stored is not what it was given"
             raise VaultDamagedError(msg)
         return stored.snapshot
+
+    def _uses(self, snapshot: Snapshot, packs: Collection[str], progress: Progress) -> bool:
+        lines: list[str] = []
+        arguments = ["--no-lock", "find", "--json", "--pack", "--snapshot", snapshot.id, *packs]
+        finished = self._restic.try_to(arguments, tick=lambda: progress("locate", 0), on_line=lines.append)
+        # It fails for a pack of which no index says what is in it, and then nothing can be found out.
+        return finished.code == 0 and any(json_lines(lines))
 
     def _withdraw(self, summary: Mapping[str, Any] | None) -> None:
         """Take back what was stored in part: the next attempt would find it and think it whole."""

@@ -23,6 +23,8 @@ from tests.fakes.backups import Clock, FakeAttempt, FakeBook, FakeManifests, as_
 from tests.fakes.shelf import START, Journal, ShelfVault
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tasks.backups.vaults import Snapshot
 
 KEEP_TWO = {"default": RetentionOptions(daily=2, weekly=0, monthly=0)}
@@ -76,7 +78,7 @@ class Scene:
         self.clock.now = max(self.clock.now, manifest.taken_at)
         return self.vault.add(tags, {"database/full": content, FILE_NAME: manifest.to_json()})
 
-    def verify(self, slices: int = 30) -> dict[str, Any]:
+    def verify(self, slices: int = 30, elsewhere: Mapping[str, str] | None = None) -> dict[str, Any]:
         return Verify(
             vault=self.vault,
             manifests=self.manifests,
@@ -84,6 +86,7 @@ class Scene:
             judge=as_it_is,
             clock=self.clock,
             phases=Phases(self.attempt, verifying.PHASES),
+            elsewhere=lambda: elsewhere or {},
         ).run(slices)
 
     def prune(self, rules: dict[str, RetentionOptions] | None = None, *, dry_run: bool = False) -> dict[str, Any]:
@@ -156,6 +159,18 @@ class TestVerify:
         assert scene.book.rows[point_id(1)].state is PointState.STORED
         assert [(check.slice, check.is_sound) for check in scene.book.found] == [(1, False)]
         assert whole.id in scene.vault.snapshots
+
+    def test_points_that_need_a_damaged_piece_are_named_with_where_else_they_are(self, scene: Scene) -> None:
+        """Who is paged at night reads which points are lost here, and which of them another vault has."""
+        for day in (1, 2, 3):
+            scene.add(day)
+        hit = [one.id for one in scene.vault.list() if one.tags.point in {point_id(1), point_id(3)}]
+        scene.journal.failures["primary: check 1/30"] = VaultDamagedError("pack 1f3c is gone", pieces=hit)
+        there = {point_id(3): "second", point_id(2): "second"}
+        expected = rf"Hit are at least {point_id(3)} \(also in the vault second\), {point_id(1)}\. Take"
+        with pytest.raises(VaultDamagedError, match=expected):
+            scene.verify(elsewhere=there)
+        assert [point for point, row in scene.book.rows.items() if row.state is PointState.STORED] == [point_id(2)]
 
     def test_a_point_whose_files_cannot_be_listed_is_hit(self, scene: Scene) -> None:
         """What the engine cannot even list it does not restore."""

@@ -34,7 +34,7 @@ from tests.support.restic import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from tasks.backups.vaults import Snapshot, VaultPlace
 
@@ -105,6 +105,26 @@ def test_a_flipped_byte_is_found_by_reading(place: VaultPlace, tmp_path: Path) -
     assert left.returncode == 1
     remains = to / "database/full.sqlite.zst"
     assert not remains.exists() or remains.stat().st_size == 3_000_000, "its length says that all is there"
+
+
+@pytest.mark.parametrize("damage", [flip_byte, Path.unlink], ids=["flipped", "gone"])
+def test_every_point_that_needs_a_damaged_pack_is_found(
+    place: VaultPlace, tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    """The engine itself names but one of them for each chunk of data."""
+    large = {**FILES, "database/full.sqlite.zst": os.urandom(2_000_000)}
+    hit = [put(place, tmp_path, point=f"00000000000{number}", files=large).id for number in (1, 2)]
+    pack = pack_of(place)
+    other = {"manifest.json": b"shares nothing", "database/full.sqlite.zst": os.urandom(1_000)}
+    put(place, tmp_path, point="000000000003", files=other)
+    damage(pack)
+    vault = restic_vault(place)
+    with pytest.raises(VaultDamagedError) as caught:
+        vault.check(read=(1, 1) if pack.exists() else None, progress=go_on)
+    assert caught.value.pieces == (pack.name,)
+    assert vault.users_of(caught.value.pieces, progress=go_on) == set(hit)
+    assert vault.users_of([], progress=go_on) == set()
+    assert vault.users_of(["0123456789abcdef"], progress=go_on) == set()
 
 
 def test_a_later_point_of_a_damaged_vault_is_damaged_too(place: VaultPlace, tmp_path: Path) -> None:
