@@ -27,9 +27,11 @@ class BadLine:
     broker: Path
     chance: random.Random
     cut_share: float
-    """Part of those answers that are lost."""
+    """Part of those answers that are lost, once `sure_cuts` of them are."""
     on_cut: Callable[[], None]
     """Called when an answer is lost, before the app can notice."""
+    sure_cuts: int = 4
+    """The first answers are always lost: how many flushes an app needs depends on how fast the machine is."""
     cuts: int = field(default=0, init=False)
 
     def serve(self, app: socket.socket) -> None:
@@ -50,7 +52,7 @@ class BadLine:
                     key.data.sendall(said)
 
     def _loses_answer(self) -> bool:
-        if self.chance.random() >= self.cut_share:
+        if self.cuts >= self.sure_cuts and self.chance.random() >= self.cut_share:
             return False
         self.cuts += 1
         self.on_cut()

@@ -124,7 +124,7 @@ def test_a_hung_server_keeps_nobody_longer_than_the_timeout(own_redis_server: Re
     started = time.monotonic()
     with pytest.raises(EnqueueError) as caught:
         crew.enqueue(RunCanary())
-    assert time.monotonic() - started < 1.2
+    assert time.monotonic() - started < 1.9, "longer than one timeout"
     assert caught.value.accepted == "no"
     own_redis_server.sigcont()
     crew.close()
