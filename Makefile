@@ -2,6 +2,8 @@
 .PHONY: help up demo test lint bench chaos clean
 DATA_DIR ?= .nightcrew
 PYTHON := .venv/bin/python
+# Each of the hundreds of processes that the tests start would compile the whole project anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## Show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8

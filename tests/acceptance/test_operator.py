@@ -115,6 +115,7 @@ def test_a_running_job_stops_at_its_next_checkpoint(house: House) -> None:
     assert (refused.code, "has ended as cancelled" in refused.output) == (1, True)
 
 
+@pytest.mark.long
 def test_a_request_survives_worker_and_broker(house: House) -> None:
     """The worker is frozen and killed, Redis comes back empty: the job ends as cancelled, and nobody begins it anew."""
     with house.worker("first") as worker:
@@ -165,6 +166,7 @@ def test_a_watch_draws_bars_and_ends_with_the_job(house: House) -> None:
     assert "100%" in last
 
 
+@pytest.mark.long
 def test_a_watch_outlives_the_broker_and_tells_a_bad_end(house: House) -> None:
     """Into a pipe: one object for each change, also while Redis is away; the exit code is 1."""
     with house.worker():

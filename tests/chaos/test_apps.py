@@ -75,6 +75,7 @@ def test_a_killed_app_with_a_spool_loses_nothing(crew: CountingCrew, tmp_path: P
     assert_between(crew.counts(), added(before, sums_of(least)), added(before, sums_of(most)))
 
 
+@pytest.mark.long
 def test_an_app_counts_on_while_the_broker_is_away(crew: CountingCrew, tmp_path: Path, seed: int) -> None:
     """It waits for no one, and afterwards hands over everything exactly once."""
     calls, before = 20_000, crew.counts()
@@ -92,7 +93,9 @@ def test_an_app_counts_on_while_the_broker_is_away(crew: CountingCrew, tmp_path:
     crew.assert_counted(app.first(calls), before=before)
 
 
-@pytest.mark.parametrize("forgetful", [False, True], ids=["broker-remembers", "broker-forgets"])
+@pytest.mark.parametrize(
+    "forgetful", [pytest.param(False, marks=pytest.mark.long), True], ids=["broker-remembers", "broker-forgets"]
+)
 def test_an_answer_that_is_lost_doubles_nothing(
     crew: CountingCrew, tmp_path: Path, seed: int, *, forgetful: bool
 ) -> None:

@@ -55,6 +55,7 @@ def test_a_frozen_worker_goes_on_where_it_stopped(crew: CountingCrew, before: Co
     assert worker_of(crew) == pid
 
 
+@pytest.mark.long
 def test_lost_doorbells_are_made_up_for_when_the_worker_starts(crew: CountingCrew, before: Counts, seed: int) -> None:
     """Queue and unacknowledged messages are gone, the bell says that it rings already, and the timetable is silent."""
     beat = crew.process.wait_ready().children["beat"]

@@ -6,6 +6,7 @@ import json
 import sqlite3
 from typing import TYPE_CHECKING, Any, cast
 
+import pytest
 import sqlalchemy as sa
 
 from nightcrew import Nightcrew, wire
@@ -63,6 +64,7 @@ def test_beat_signs_what_it_sends(redis_server: RedisServer, tmp_path: Path) -> 
         assert refusals(worker) == refused
 
 
+@pytest.mark.long
 def test_a_signature_survives_retry_and_redelivery(redis_server: RedisServer, tmp_path: Path) -> None:
     """Celery sends a message again while the database is locked, and the next worker what a killed one held."""
     redis = redis_server.client()

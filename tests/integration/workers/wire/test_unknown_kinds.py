@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import sqlalchemy as sa
 
 from nightcrew import Nightcrew, wire
@@ -30,6 +31,7 @@ def reconcile(app: Nightcrew) -> None:
     app.enqueue(ReconcileLedger()).result(timeout_s=20)
 
 
+@pytest.mark.long
 def test_a_kind_that_comes_later(redis_server: RedisServer, tmp_path: Path) -> None:
     """Message and intent are both kept; trying again says why not yet, and after the upgrade does it once."""
     url, redis = redis_server.url, redis_server.client()

@@ -42,7 +42,7 @@ def test_each_point_of_a_chain_comes_back_equal(points: Points, seed: int) -> No
     _assert_loads(points, full)
 
 
-@pytest.mark.parametrize("way", ["blocks", "log"])
+@pytest.mark.parametrize("way", ["blocks", pytest.param("log", marks=pytest.mark.long)])
 def test_no_change_is_a_point_too(points_of: Callable[[str], Points], way: str) -> None:
     """Nothing changed: the point is its parent's moment, costs next to nothing, and carries the next increment."""
     points = points_of(way)

@@ -26,6 +26,9 @@ CANARY = "canary-of-a-member"
 FILES = {"manifest.json": f'{{"{CANARY}": 1}}'.encode(), "database/full": CANARY.encode() * 20_000 + os.urandom(50_000)}
 
 
+_LONG_FAULTS = tuple(pytest.param(fault, marks=pytest.mark.long) for fault in ("busy", "refuse"))
+
+
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer]:
     with running_s3(tmp_path_factory.mktemp("s3") / "served") as server:
@@ -96,7 +99,7 @@ def test_a_place_that_does_not_answer_is_tried_again(place: VaultPlace, tmp_path
             put(vault, tmp_path)
 
 
-@pytest.mark.parametrize("fault", ["busy", "cut", "refuse"])
+@pytest.mark.parametrize("fault", [*_LONG_FAULTS, "cut"])
 def test_a_short_fault_costs_time_and_nothing_else(
     place: VaultPlace, way: FaultyWay, tmp_path: Path, fault: Fault
 ) -> None:
@@ -117,7 +120,7 @@ def test_a_short_fault_costs_time_and_nothing_else(
     assert seen
 
 
-@pytest.mark.parametrize("fault", ["busy", "cut", "refuse"])
+@pytest.mark.parametrize("fault", [*_LONG_FAULTS, "cut"])
 def test_a_put_that_is_given_up_in_a_fault_stores_nothing(
     place: VaultPlace, way: FaultyWay, tmp_path: Path, fault: Fault
 ) -> None:
