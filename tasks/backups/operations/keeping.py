@@ -10,6 +10,7 @@ from tasks.backups.assessment import assess
 from tasks.backups.choosing import choose_point
 from tasks.backups.copying import Copy, Side
 from tasks.backups.operations.listing import list_points
+from tasks.backups.operations.sources import release_sources
 from tasks.backups.operations.vaults import backup_options, ensure_password, vault_of
 from tasks.backups.phases import PartOfTeller, Phases
 from tasks.backups.pruning import Prune
@@ -63,6 +64,8 @@ def verify_vaults(runtime: Runtime, *, slices: int) -> dict[str, Any]:
 def prune_vaults(runtime: Runtime, *, dry_run: bool) -> dict[str, Any]:
     """Delete from every vault what its retention lets go, or only say what that is; give what is to be told, by vault.
 
+    The database, too, lets go what it keeps for profiles that are no more.
+
     Raises:
         UnsafeRetentionError: the deletions would take what must stay; nothing was deleted.
         VaultError: one of the vaults was in the way.
@@ -81,6 +84,8 @@ def prune_vaults(runtime: Runtime, *, dry_run: bool) -> dict[str, Any]:
             phases=Phases(teller, pruning.PHASES),
         )
         results[name] = prune.run(dry_run=dry_run)
+    if not dry_run:
+        release_sources(runtime, options)
     return results
 
 

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import structlog
+
 from tasks.backups.postgresql.chain import BACKUP_MANIFEST, DUMP
 from tasks.backups.promotion import Source
 from tasks.backups.staging import Stage
 from tasks.backups.store.addresses import address_of
 from tasks.backups.store.captures.files import capture_files
-from tasks.backups.store.captures.postgresql import PostgresqlSource, restore_database
-from tasks.backups.store.captures.redis import capture_redis
+from tasks.backups.store.captures.postgresql import PostgresqlSource, release_logs, restore_database
+from tasks.backups.store.captures.redis import capture_redis, run_of
 from tasks.backups.store.captures.redis_restoring import restore_dumps
 from tasks.backups.store.captures.sqlite import PAGES, capture_sqlite
 from tasks.backups.store.captures.sqlite_restoring import restore_sqlite
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 RESTORED_FILE: Final = "nightcrew.db"
 """Name of a restored SQLite database."""
 
+_log = structlog.get_logger(__name__)
 _NEEDED_BY_CHILDREN: Final = frozenset({PAGES, BACKUP_MANIFEST})
 _NEEDED_BY_NO_RESTORE: Final = frozenset({PAGES})
 
@@ -75,11 +78,15 @@ class CrewSources:
         return source.capture(stage, parent=parent)
 
     def redis(self, stage: Stage) -> Sequence[RedisCapture]:
-        """Capture the broker, and the cache if it is another server."""
-        broker = capture_redis(address_of(self.runtime.redis), name="broker", stage=stage)
-        if self.options.cache_url is None:
+        """Capture the broker, and the cache if it is another server: a dump holds all databases of one."""
+        address, cache_url = address_of(self.runtime.redis), self.options.cache_url
+        broker = capture_redis(address, name="broker", stage=stage)
+        if cache_url is None:
             return [broker]
-        return [broker, capture_redis(self.options.cache_url, name="cache", stage=stage)]
+        if run_of(cache_url, name="cache") == run_of(address, name="broker"):
+            _log.info("backups.cache_included", reason="it is the server of the broker")
+            return [broker]
+        return [broker, capture_redis(cache_url, name="cache", stage=stage)]
 
     def files(self, stage: Stage, parts: Collection[Part]) -> FilesCapture:
         """Capture the configuration and the model, never the password of a vault."""
@@ -136,6 +143,18 @@ class CrewAssembler:
     def quarantine(self, link: Link, to: Path, progress: Progress) -> Sequence[Path]:
         """Put the dumps of Redis servers where no server finds them by chance, each proven equal."""
         return restore_dumps(link, to, limits=self.limits, progress=progress)
+
+
+def release_sources(runtime: Runtime, options: BackupOptions) -> None:
+    """Have the database keep nothing for profiles that take it no more: they may be gone from the settings.
+
+    Raises:
+        TransientError: the database is away.
+        PermanentError: it refuses that.
+    """
+    if runtime.engine.dialect.name == "postgresql":
+        wanted = {name for name, profile in options.profiles.items() if "database" in profile.parts}
+        release_logs(runtime.engine.url, wanted=wanted)
 
 
 def kept_members(manifest: Manifest) -> Collection[str]:

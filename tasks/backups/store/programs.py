@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Final, Literal
 
+from tasks.backups.store.pulse import Pulse
 from tasks.errors import PermanentError
 
 if TYPE_CHECKING:
@@ -50,7 +51,12 @@ class Finished:
     def last_words(self) -> str:
         """The last line that it wrote to standard error, for one-line messages."""
         lines = [line.strip() for line in self.errors.splitlines() if line.strip()]
-        return lines[-1] if lines else f"exit code {self.code}"
+        return lines[-1] if lines else self.ending
+
+    @property
+    def ending(self) -> str:
+        """How it ended, in words."""
+        return f"exit code {self.code}" if self.code >= 0 else f"it was killed ({signal.strsignal(-self.code)})"
 
 
 def run(
@@ -70,15 +76,19 @@ def run(
     was interrupted, given half a minute to clean up, and killed. The kernel interrupts it too when the thread that
     called this dies (setpriv(1), `--pdeathsig`), so that a killed worker leaves no lock behind.
 
-    `env` is all that the program gets beside PATH, HOME and the locale.
+    `env` is all that the program gets beside PATH, HOME and the locale. It is ended in the same way when it has done
+    nothing for as long as the limits say.
 
     Raises:
         ProgramMissingError: there is no such program.
+        StalledError: it has done nothing for too long.
     """
     if shutil.which(argv[0]) is None:
         msg = f"{argv[0]} is not installed"
         raise ProgramMissingError(msg)
     with _started([*polite(limits, at_death="INT"), *argv], env, cwd) as popen:
+        if limits.patience_s is not None:
+            tick = _feeling(Pulse(popen.pid, patience_s=limits.patience_s), tick)
         output, errors = _listen(popen, tick, on_line, on_errors)
         return Finished(code=popen.wait(), output=output, errors=errors)
 
@@ -92,6 +102,14 @@ def polite(limits: Limits, *, at_death: Literal["INT", "KILL"]) -> list[str]:
     nice = ["nice", "-n", str(limits.nice)]
     idle = ["ionice", "-c", "3", "-t"] if limits.idle_io else []
     return [*tied, *nice, *idle]
+
+
+def _feeling(pulse: Pulse, tick: Callable[[], None]) -> Callable[[], None]:
+    def both() -> None:
+        pulse.feel()
+        tick()
+
+    return both
 
 
 @contextmanager

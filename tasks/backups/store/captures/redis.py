@@ -30,6 +30,7 @@ from tasks.backups.store.captures.private_files import copy_hashed, new_file
 from tasks.backups.store.captures.redis_replication import receive_dump
 from tasks.backups.store.captures.redis_saving import SaveFailedError, save_in_background
 from tasks.backups.store.private_redis import read_expectations
+from tasks.backups.store.stages import check_room
 from tasks.errors import PermanentError, TransientError
 
 if TYPE_CHECKING:
@@ -43,20 +44,24 @@ if TYPE_CHECKING:
 _TIMEOUT_S: Final = 10.0
 _LOOK_S: Final = 0.05
 _PATIENCE_S: Final = 1_800.0
+_MOST_PACKED: Final = 4
+"""Bytes of memory for a byte of the dump, hardly ever more."""
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 _log = structlog.get_logger(__name__)
 
 
-def capture_redis(url: str, *, name: ServerName, stage: Stage, patience_s: float = _PATIENCE_S) -> RedisCapture:
+def capture_redis(
+    url: str, *, name: ServerName, stage: Stage, patience_s: float = _PATIENCE_S, spare_bytes: int = 0
+) -> RedisCapture:
     """Take a Redis or Valkey server whole, while it serves; `redis/<name>.rdb` then lies in the stage.
 
     Nothing but the server's own dump is consistent, and it is of one moment after the call. `patience_s` bounds the
-    wait for other saves and rewrites of the server.
+    wait for other saves and rewrites of the server, `spare_bytes` are to be left on the disk of the stage.
 
     Raises:
         PermanentError: the server is none that can be taken, this user may not, or the dump cannot be read here.
-        TransientError: the server is away, loading or busy, its disk is full, or it could not fork.
+        TransientError: the server is away, loading or busy, it could not fork, or a disk is full: its, or ours.
     """
     member = f"redis/{name}.rdb"
     path = stage.directory / member
@@ -64,6 +69,7 @@ def capture_redis(url: str, *, name: ServerName, stage: Stage, patience_s: float
     with _plain_errors(url, name), connect(url, _TIMEOUT_S) as client:
         about = _wait_until_loaded(client, name, stage, patience_s)
         server = _examine(client, about, name, url)
+        check_room(stage.directory, _least_bytes(server) + spare_bytes)
         sha256 = _take(client, server, path, stage, patience_s)
     expected = read_expectations(path, name=name, member=member, limits=stage.limits, progress=stage.progress)
     size_bytes = path.stat().st_size
@@ -73,6 +79,17 @@ def capture_redis(url: str, *, name: ServerName, stage: Stage, patience_s: float
         size_bytes=size_bytes,
         tools=dict([expected.digest_by.split(" ", 1)]),
     )
+
+
+def run_of(url: str, *, name: ServerName) -> str:
+    """Give what tells a server from all others: drawn anew at each start of one.
+
+    Raises:
+        PermanentError: this user may not ask.
+        TransientError: the server is away.
+    """
+    with _plain_errors(url, name), connect(url, _TIMEOUT_S) as client:
+        return str(client.info("server")["run_id"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +149,15 @@ def _examine(client: Redis, about: dict[str, Any], name: ServerName, url: str) -
         msg = f"the {name} ({mask_url(url)}) is a replica, which may be behind: give the address of {primary}"
         raise PermanentError(msg)
     return _Server(name=name, memory_bytes=int(about["used_memory"]), dump=_find_dump(client, int(about["process_id"])))
+
+
+def _least_bytes(server: _Server) -> int:
+    """Say how large the dump will be at least, about: as its last one, or a fraction of the memory.
+
+    What does not fit after all is told by the disk.
+    """
+    last = None if server.dump is None else _look_at(server.dump.path)
+    return server.memory_bytes // _MOST_PACKED if last is None else min(server.memory_bytes, last.st_size)
 
 
 def _find_dump(client: Redis, pid: int) -> _Dump | None:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 import sqlalchemy as sa
 
+from nightcrew.messages import PruneVault
 from tasks.backups.staging import Limits
 from tasks.backups.store.captures.postgresql import private_server
+from tasks.backups.store.captures.postgresql.slots import slot_name
 from tasks.backups.store.targets import enterable
 from tests.integration.tasks.backups.crew import NOTES, Crew
 from tests.support.databases import migrate_database, opened_engine
@@ -26,6 +28,9 @@ _OPTIONS = {
     "max_slot_wal_keep_size": "2GB",
     "summarize_wal": "on",
 }
+
+_KEEP_LOG = sa.text("SELECT pg_create_physical_replication_slot(:name, true)")
+_SLOTS = sa.text("SELECT slot_name FROM pg_replication_slots")
 
 
 @pytest.fixture
@@ -46,8 +51,16 @@ def crew(redis_server: RedisServer, seed: int) -> Iterator[Crew]:
 
 
 def test_a_chain_comes_back_as_it_was(crew: Crew) -> None:
-    """The full as a dump for any newer version, the increment as a data directory that was found equal."""
+    """The full as a dump for any newer version, the increment as a data directory that was found equal.
+
+    What the server keeps for a profile that is gone from the settings, it lets go with the next pruning.
+    """
     full = crew.full()
+    with crew.engine.begin() as connection:
+        connection.execute(_KEEP_LOG, {"name": slot_name("gone", "postgres")})
+    crew.run(PruneVault())
+    with crew.engine.begin() as connection:
+        assert connection.execute(_SLOTS).all() == []
     crew.change_some()
     notes = crew.notes()
     increment = crew.incremental()

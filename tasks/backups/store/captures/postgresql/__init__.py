@@ -9,7 +9,7 @@ Reading order: `capturing.py` (what a point is made of), `moment.py` (how snapsh
 `restoring.py` and `private_server.py` (the way back), `sessions.py`, `tools.py`, `packing.py`.
 """
 
-from tasks.backups.store.captures.postgresql.capturing import PostgresqlSource
+from tasks.backups.store.captures.postgresql.capturing import PostgresqlSource, release_logs
 from tasks.backups.store.captures.postgresql.expectations import read_expectations
 from tasks.backups.store.captures.postgresql.private_server import private_server
 from tasks.backups.store.captures.postgresql.restoring import RestoredDatabase, load_dump, restore_database
@@ -20,5 +20,6 @@ __all__ = [
     "load_dump",
     "private_server",
     "read_expectations",
+    "release_logs",
     "restore_database",
 ]

@@ -23,10 +23,11 @@ from tasks.backups.store.captures.postgresql.probe import probe
 from tasks.backups.store.captures.postgresql.running import RefusedError, Toolbox
 from tasks.backups.store.captures.postgresql.sessions import libpq_environment, opened_session
 from tasks.backups.store.captures.postgresql.tools import find_tools
+from tasks.backups.store.stages import check_room
 from tasks.errors import PermanentError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 _LOCK_TIMEOUT_MS: Final = 60_000
 _SCRATCH: Final = "scratch"
 _READ_WHOLE_BELOW_BYTES: Final = 256 * 1024 * 1024
+_WITH_BASE_SHARE: Final = 1.5
+"""Room for a base backup and a dump beside it, which has no indexes, as a share of the database."""
 
 _log = structlog.get_logger(__name__)
 
@@ -55,16 +58,19 @@ class PostgresqlSource:
         tools: Path | None = None,
         profile: str = "default",
         read_whole_below_bytes: int = _READ_WHOLE_BELOW_BYTES,
+        spare_bytes: int = 0,
     ) -> None:
         """Take points of the database at an address (with its password), as one of the profiles.
 
         `tools` is where `pg_dump` and its like are; None looks where Debian puts them and on the PATH. A larger
-        database than `read_whole_below_bytes` is read row by row for whole points only.
+        database than `read_whole_below_bytes` is read row by row for whole points only. `spare_bytes` are to be left
+        on the disk of the stage.
         """
         self._url = sa.make_url(url)
         self._tools = tools
         self._profile = profile
         self._read_whole_below_bytes = read_whole_below_bytes
+        self._spare_bytes = spare_bytes
 
     def capture(self, stage: Stage, *, parent: ParentPoint | None = None) -> DatabaseCapture:
         """Take an increment on the parent, or a whole point if there is none, or if none may rest on it.
@@ -86,12 +92,6 @@ class PostgresqlSource:
             _log.info("backups.increment_promoted", reason=reason)
             return replace(_Whole(work).take(), promoted_because=reason)
 
-    def release(self) -> None:
-        """Let the server delete the log that is kept for the next increment: no more are wanted of this profile."""
-        with opened_session(self._url) as connection:
-            database = connection.exec_driver_sql("SELECT current_database()").scalar_one()
-            slots.drop_slot(connection, slots.slot_name(self._profile, database))
-
     @contextmanager
     def _prepared(self, stage: Stage) -> Iterator[_Work]:
         with opened_session(self._url) as connection:
@@ -109,12 +109,28 @@ class PostgresqlSource:
             slot=slots.slot_name(self._profile, server.database),
             size_bytes=size_bytes,
             is_small=size_bytes <= self._read_whole_below_bytes,
+            spare_bytes=self._spare_bytes,
         )
         work.start_over()
         try:
             yield work
         finally:
             shutil.rmtree(work.scratch, ignore_errors=True)
+
+
+def release_logs(url: str | URL, *, wanted: Collection[str]) -> None:
+    """Let the server delete the log that it keeps for increments of this database, but for the profiles `wanted`.
+
+    Raises:
+        TransientError: the server has gone.
+        PermanentError: the role may not.
+    """
+    with opened_session(sa.make_url(url)) as connection:
+        database = connection.exec_driver_sql("SELECT current_database()").scalar_one()
+        kept = {slots.slot_name(profile, database) for profile in wanted}
+        for name in sorted(set(slots.lasting_slots(connection, database)) - kept):
+            slots.drop_slot(connection, name)
+            _log.info("backups.slot_dropped", slot=name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +145,7 @@ class _Work:
     slot: str
     size_bytes: int
     is_small: bool
+    spare_bytes: int
 
     @property
     def scratch(self) -> Path:
@@ -204,6 +221,9 @@ class _Whole:
     def take(self) -> DatabaseCapture:
         work = self._work
         work.toolbox.tools.path("pg_dump")  # missing, it is missed before anything is begun
+        # What is hopeless is told before the server is troubled; what does not fit after all is told by the disk.
+        share = 1 if work.ability.way is None else _WITH_BASE_SHARE
+        check_room(work.stage.directory, round(work.size_bytes * share) + work.spare_bytes)
         with opened_session(work.url) as connection:
             if work.ability.keeps_slot:
                 slots.keep_log(connection, work.slot)

@@ -35,6 +35,9 @@ def take_base_backup(
 ) -> BaseBackup:
     """Have the server send its files, or what of them has changed since the backup with this manifest.
 
+    A slot has to keep the log meanwhile (see `slots.log_kept`): it is fetched at the end. To stream it beside the files
+    the tool would start a second process, which knows nothing of our death or of that of the first, and goes on.
+
     Raises:
         RefusedError: among others, the server has no summaries of its log back to that backup.
         TransientError: see `Toolbox.run`.
@@ -42,7 +45,7 @@ def take_base_backup(
     increment: list[str | Path] = [] if since is None else ["--incremental", since]
     toolbox.run(
         "pg_basebackup",
-        *("--pgdata", to, "--format=plain", "--wal-method=stream", "--checkpoint=fast"),
+        *("--pgdata", to, "--format=plain", "--wal-method=fetch", "--checkpoint=fast"),
         *("--manifest-checksums=SHA256", "--no-sync", "--no-password", "--label", label),
         *increment,
         tick=tick,

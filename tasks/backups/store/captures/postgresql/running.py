@@ -45,7 +45,8 @@ class Toolbox:
         """Run a tool to its end; `on_line` gets what it writes, line by line.
 
         Raises:
-            TransientError: the server has gone, the disk is full, something was locked for too long.
+            TransientError: the server has gone, the disk is full, something was locked for too long, or the tool was
+                killed.
             RefusedError: all other failures.
             ProgramMissingError: see `Tools.path`.
         """
@@ -67,7 +68,8 @@ def _failure(name: str, finished: Finished) -> TransientError | RefusedError:
     said = _first_error(finished.errors.splitlines()) or finished.last_words
     msg = f"{name} failed: {said}"
     # Programs tidy up after an error and talk about it: all that was said is looked at.
-    return TransientError(msg) if _WORLD.search(finished.errors) else RefusedError(msg)
+    is_killed = finished.code < 0
+    return TransientError(msg) if is_killed or _WORLD.search(finished.errors) else RefusedError(msg)
 
 
 def _first_error(lines: Sequence[str]) -> str:

@@ -27,7 +27,15 @@ _NOT_IN_A_NAME: Final = re.compile(r"[^a-z0-9_]")
 
 def slot_name(profile: str, database: str) -> str:
     """Name the lasting slot of a profile; slots belong to the whole server, so the database is in it too."""
-    return f"{_PREFIX}_{_NOT_IN_A_NAME.sub('_', profile)}_{zlib.crc32(database.encode()):08x}"
+    return f"{_PREFIX}_{_NOT_IN_A_NAME.sub('_', profile)}_{_mark(database)}"
+
+
+def lasting_slots(connection: Connection, database: str) -> list[str]:
+    """Name the lasting slots of all profiles of a database."""
+    names = connection.exec_driver_sql("SELECT slot_name FROM pg_replication_slots WHERE NOT temporary").scalars()
+    found = [name for name in names if name.startswith(f"{_PREFIX}_") and name.endswith(f"_{_mark(database)}")]
+    connection.commit()
+    return found
 
 
 @contextmanager
@@ -59,6 +67,10 @@ def let_log_go(connection: Connection, name: str, *, before: int) -> None:
         f" AND restart_lsn < '{position_text(before)}'::pg_lsn"
     )
     connection.commit()
+
+
+def _mark(database: str) -> str:
+    return f"{zlib.crc32(database.encode()):08x}"
 
 
 def drop_slot(connection: Connection, name: str) -> None:

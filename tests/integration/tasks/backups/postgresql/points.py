@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from tasks.backups.manifest import Manifest
 from tasks.backups.staging import Limits, Link, ParentPoint, Stage
-from tasks.backups.store.captures.postgresql import PostgresqlSource, private_server, restore_database
+from tasks.backups.store.captures.postgresql import PostgresqlSource, private_server, release_logs, restore_database
 from tests.integration.tasks.backups.postgresql.writing import fill, libpq
 from tests.support.databases import migrate_database
 
@@ -120,7 +120,7 @@ def points_on(server: PostgresServer, directory: Path) -> Iterator[Points]:
         migrate_database(url)
         fill(url)
         yield made
-        made.source.release()
+        release_logs(url, wanted=())
     finally:
         execute(server, f"DROP DATABASE {name} WITH (FORCE)")
 

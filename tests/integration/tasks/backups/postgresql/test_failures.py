@@ -81,6 +81,14 @@ def test_no_room_is_a_reason_to_try_again(points_of: Callable[[str], Points], tm
         points.take()
 
 
+def test_a_tool_that_is_killed_is_a_reason_to_try_again(points_of: Callable[[str], Points], tmp_path: Path) -> None:
+    """By a limit of the size of files, by the kernel for its memory, by hand: the next attempt may succeed."""
+    points = points_of("neither")
+    points.tools = _tools(points.tools, tmp_path, pg_dump="kill -XFSZ $$")
+    with pytest.raises(TransientError, match=r"pg_dump failed: it was killed \(File size limit exceeded\)"):
+        points.take()
+
+
 def test_a_failed_dump_is_no_point(points_of: Callable[[str], Points], tmp_path: Path) -> None:
     """The exit code counts, whatever was written; and so does a dump that is not whole although all went well."""
     points = points_of("neither")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import shutil
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 import sqlalchemy as sa
 
 from tasks.backups.postgresql.comparing import differences
-from tasks.errors import PermanentError
+from tasks.backups.store.captures.postgresql import PostgresqlSource, release_logs
+from tasks.errors import PermanentError, TransientError
 from tests.integration.tasks.backups.postgresql.writing import libpq
 from tests.support.waiting import wait_until
 
@@ -62,13 +64,45 @@ def test_a_log_that_the_server_has_deleted_is_missed(points_of: Callable[[str], 
     _write_much(points)
     increment = points.take(full)
     assert increment.capture.is_delta
-    points.source.release()
+    release_logs(points.url, wanted={"another"})
     _write_much(points)
     promoted = points.take(increment)
     assert not promoted.capture.is_delta
     assert "has already been removed" in (promoted.capture.promoted_because or "")
     _write_much(points)
     assert points.take(promoted).capture.is_delta
+
+
+def test_the_log_is_kept_for_profiles_that_are_wanted_alone(points_of: Callable[[str], Points]) -> None:
+    """A profile that is gone from the settings holds nothing back, and those of other databases are not touched."""
+    points = points_of("log")
+    points.take()
+    foreign = "SELECT pg_create_physical_replication_slot('nightcrew_default_00000000', true)"
+    with psycopg.connect(libpq(points.url), autocommit=True) as connection:
+        connection.execute(foreign)
+        try:
+            release_logs(points.url, wanted={"default"})
+            assert len(_slots(connection)) == 2
+            release_logs(points.url, wanted={"another"})
+            assert _slots(connection) == ["nightcrew_default_00000000"]
+        finally:
+            connection.execute("SELECT pg_drop_replication_slot('nightcrew_default_00000000')")
+
+
+def test_too_little_room_is_told_before_the_server_is_troubled(points_of: Callable[[str], Points]) -> None:
+    """What is there, and what is needed; nothing is begun."""
+    points = points_of("log")
+    stage = points.stage()
+    source = PostgresqlSource(points.url, tools=points.tools, spare_bytes=shutil.disk_usage(stage.directory).total)
+    with pytest.raises(TransientError, match=r"has .* left, and about .* are needed"):
+        source.capture(stage)
+    with psycopg.connect(libpq(points.url), autocommit=True) as connection:
+        assert _slots(connection) == []
+    assert not list(stage.directory.iterdir())
+
+
+def _slots(connection: psycopg.Connection[Any]) -> list[str]:
+    return [name for (name,) in connection.execute("SELECT slot_name FROM pg_replication_slots ORDER BY 1")]
 
 
 def test_missing_summaries_are_missed(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,14 @@ def test_a_capture_is_what_the_server_holds(tmp_path: Path, *, tcp: bool) -> Non
         assert captured.tools
         assert server.client().info("persistence")["rdb_saves"] == 1
         assert (stage.directory / member.name).stat().st_mode & 0o777 == 0o600
+
+
+def test_too_little_room_is_told_before_the_server_saves(server: RedisServer, tmp_path: Path) -> None:
+    """What is there, and what is needed."""
+    stage = make_stage(tmp_path / "stage")
+    with pytest.raises(TransientError, match=r"has .* left, and about .* are needed"):
+        capture_redis(server.url, name="broker", stage=stage, spare_bytes=shutil.disk_usage(tmp_path).total)
+    assert server.client().info("persistence")["rdb_saves"] == 0
 
 
 def test_an_empty_server_is_captured(server: RedisServer, tmp_path: Path) -> None:

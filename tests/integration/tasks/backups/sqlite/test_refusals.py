@@ -14,6 +14,7 @@ import pytest
 from tasks.backups.staging import ParentPoint, Stage
 from tasks.backups.store.captures.sqlite import capture_sqlite
 from tasks.backups.store.captures.sqlite_copying import DamagedSourceError, copy_database
+from tasks.backups.store.captures.sqlite_restoring import restore_sqlite
 from tasks.errors import PermanentError, TransientError
 from tests.integration.tasks.backups.sqlite.capturing import (
     LEDGER,
@@ -21,6 +22,7 @@ from tests.integration.tasks.backups.sqlite.capturing import (
     Taken,
     files_limited_to,
     new_database,
+    rows_of,
     run_script,
     silent,
     take,
@@ -103,6 +105,20 @@ def test_check_constraint_of_the_source_stops_nothing(tmp_path: Path) -> None:
         connection.execute("INSERT INTO u VALUES (-1)")
         connection.commit()
     assert [table.rows for table in take(source).capture.expected.tables] == [1, 1]
+
+
+def test_row_that_breaks_its_check_comes_back(tmp_path: Path) -> None:
+    """What the source allowed itself is no damage, although SQLite says so to whoever may write."""
+    source = tmp_path / "a.db"
+    with closing(sqlite3.connect(source)) as connection:
+        connection.execute("CREATE TABLE u (b CHECK (b > 0))")
+        connection.execute("PRAGMA ignore_check_constraints = ON")
+        connection.execute("INSERT INTO u VALUES (-1)")
+        connection.commit()
+        connection.execute("PRAGMA ignore_check_constraints = OFF")
+        assert connection.execute("PRAGMA quick_check").fetchall() != [("ok",)], "this is the trap"
+    restore_sqlite([take(source).link], tmp_path / "back.db", progress=silent)
+    assert rows_of(tmp_path / "back.db", "SELECT b FROM u") == [(-1,)]
 
 
 def test_locked_source(tmp_path: Path) -> None:
