@@ -261,6 +261,8 @@ class BackupOptions:
     profiles: Mapping[str, ProfileOptions] = field(default_factory=lambda: {"default": ProfileOptions()})
     cache_url: str | None = field(default=None, repr=False)
     """The Redis of the cache; None where it is the broker's."""
+    crew_file: Path | None = None
+    """Holds the name that the points of this crew have, made at the first backup. None: the crew has none."""
     config_files: tuple[Path, ...] = ()
     """Taken as they are. The password of a vault is never one of them."""
     model_file: Path | None = None

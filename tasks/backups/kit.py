@@ -47,6 +47,8 @@ class Kit(_Value):
     """What to type, in this order, for people."""
     nightcrew_kit: Literal[1] = VERSION
     made_at: AwareDatetime
+    crew: str | None = None
+    """The name that the points of this crew have in the vaults: those of others are left out."""
     vaults: Annotated[list[KitVault], Field(min_length=1)]
     profiles: dict[str, list[str]]
     """What each profile takes."""
@@ -94,6 +96,7 @@ def compose_kit(
     database: str,
     tools: Mapping[str, str],
     now: datetime,
+    crew: str | None = None,
 ) -> Kit:
     """Put a kit together; `passwords` are by name of the vault."""
     places = {"primary": options.vault, "second": options.second_vault}
@@ -101,6 +104,7 @@ def compose_kit(
     return Kit(
         read_me=instructions(vaults, database=database, tools=tools),
         made_at=now,
+        crew=crew,
         vaults=vaults,
         profiles={name: sorted(profile.parts) for name, profile in sorted(options.profiles.items())},
         database=database,

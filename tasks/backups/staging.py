@@ -36,6 +36,8 @@ class Limits:
     upload_kib_s: int | None = None
     """None: as fast as it goes."""
     download_kib_s: int | None = None
+    patience_s: float | None = None
+    """How long a program may do nothing at all before it is ended; None: for ever."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -78,6 +78,8 @@ class VaultPlace:
     """Whether its keeper refuses deletions: retention then belongs to another machine."""
     retention: Mapping[str, Retention] = field(default_factory=dict)
     """By profile."""
+    crew: str | None = None
+    """Whose points these are: others in the same place are as if they were not there. None: everybody's are seen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -68,7 +68,8 @@ class DirectoryVault:
     def list(self) -> Sequence[Snapshot]:
         self._open()
         found = [self._read_snapshot(path) for path in self._snapshots.glob("*.json")]
-        return sorted(found, key=lambda one: (one.stored_at, one.id))
+        ours = [one for one, crew in found if self.place.crew in {None, crew}]
+        return sorted(ours, key=lambda one: (one.stored_at, one.id))
 
     def sizes(self, snapshot_id: str) -> Mapping[str, int]:
         return {name: found["size"] for name, found in self._files(snapshot_id).items()}
@@ -105,7 +106,7 @@ class DirectoryVault:
         if self.place.is_append_only:
             msg = f"vault {self.place.name} refuses deletions: its retention belongs to another machine"
             raise PermanentError(msg)
-        for snapshot_id in snapshot_ids:
+        for snapshot_id in {one.id for one in self.list()}.intersection(snapshot_ids):
             progress("forget", 0)
             self._remove(snapshot_id)
 
@@ -159,15 +160,15 @@ class DirectoryVault:
             shutil.rmtree(to, ignore_errors=True)
             raise
         files = {path.relative_to(directory).as_posix(): _described(path) for path in sources}
-        head = {"tags": asdict(tags), "stored_at": stored_at.isoformat(), "files": files}
+        head = {"tags": asdict(tags), "stored_at": stored_at.isoformat(), "files": files, "crew": self.place.crew}
         to.with_suffix(".new").write_text(json.dumps(head))
         to.with_suffix(".new").replace(to.with_suffix(".json"))
         return snapshot
 
-    def _read_snapshot(self, path: Path) -> Snapshot:
+    def _read_snapshot(self, path: Path) -> tuple[Snapshot, str | None]:
         head = json.loads(path.read_text())
         stored_at = datetime.fromisoformat(head["stored_at"])
-        return Snapshot(id=path.stem, tags=Tags(**head["tags"]), stored_at=stored_at)
+        return Snapshot(id=path.stem, tags=Tags(**head["tags"]), stored_at=stored_at), head["crew"]
 
     def _files(self, snapshot_id: str) -> dict[str, dict[str, Any]]:
         self._open()

@@ -42,10 +42,13 @@ def place_in(
     )
 
 
-def restic_vault(place: VaultPlace, *, program: str | Path = "restic", limits: Limits | None = None) -> ResticVault:
+def restic_vault(
+    place: VaultPlace, *, program: str | Path = "restic", limits: Limits | None = None, patience_s: float = 600
+) -> ResticVault:
     """Open a vault with a cache beside its password file; it steps back for nobody, so that tests are quick."""
     cache = place.password_file.parent / "cache" / place.name
-    return ResticVault(place, program=str(program), cache=cache, limits=limits or Limits(nice=0, idle_io=False))
+    chosen = limits or Limits(nice=0, idle_io=False)
+    return ResticVault(place, program=str(program), cache=cache, limits=chosen, patience_s=patience_s)
 
 
 def tags_of(point: str = "0123456789ab", *, sequence: int = 0) -> Tags:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 KEYS = {"AWS_ACCESS_KEY_ID": "canary-of-the-key-id", "AWS_SECRET_ACCESS_KEY": "canary-of-the-secret-key"}
 BUCKET = "nightcrew"
 
-Fault = Literal["busy", "cut", "refuse"]
-"""503 as S3 says it · half of the answer, or of what was sent · the connection closed unheard."""
+Fault = Literal["busy", "cut", "refuse", "hang"]
+"""503 as S3 says it · half of the answer, or of what was sent · the connection closed unheard · no answer at all."""
 
 _BUSY = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 _HOP = {"connection", "transfer-encoding", "keep-alive"}
@@ -44,8 +44,11 @@ class ObjectServer:
 
 @contextlib.contextmanager
 def running_s3(directory: Path) -> Iterator[ObjectServer]:
-    """Run an S3 server with one bucket and one pair of keys."""
-    (directory / BUCKET).mkdir(parents=True)
+    """Run an S3 server with one bucket and one pair of keys.
+
+    What lies in the directory before is there; what is put there later, and not through the server, may not be.
+    """
+    (directory / BUCKET).mkdir(parents=True, exist_ok=True)
     keys = f'"{KEYS["AWS_ACCESS_KEY_ID"]},{KEYS["AWS_SECRET_ACCESS_KEY"]}"'
     with _running_rclone("s3", directory, env={"RCLONE_AUTH_KEY": keys}) as server:
         yield server
@@ -98,6 +101,8 @@ class FaultyWay:
     requests: list[str] = field(default_factory=list)
     fault: Callable[[str, str], Fault | None] = lambda _method, _path: None
     """By method and path."""
+    is_over: threading.Event = field(default_factory=threading.Event)
+    """Ends what hangs."""
 
     def everything(self) -> bytes:
         return b"\n".join(self.passed)
@@ -112,6 +117,7 @@ def faulty_way(to_port: int) -> Iterator[FaultyWay]:
     try:
         yield server.way
     finally:
+        server.way.is_over.set()
         server.shutdown()
         thread.join()
         server.server_close()
@@ -142,7 +148,9 @@ class _Passing(BaseHTTPRequestHandler):
         fault = way.fault(self.command, self.path)
         if fault == "busy":
             self._answer(503, {"Content-Type": "application/xml"}, _BUSY)
-        elif fault == "refuse":
+        elif fault in {"refuse", "hang"}:
+            if fault == "hang":
+                way.is_over.wait()
             self.close_connection = True
         elif fault == "cut" and body:
             self._pass_half(body)

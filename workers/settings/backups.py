@@ -135,6 +135,7 @@ class BackupSettings(Section):
             second_vault=self._second_vault(data_dir),
             profiles=self._profiles(),
             cache_url=self.cache_url.get_secret_value() if self.cache_url else None,
+            crew_file=data_dir / "keys" / "crew",
             config_files=(*((settings_file,) if settings_file.exists() else ()), *self.config_files),
             model_file=self._model_file(data_dir),
             engine=self.engine,

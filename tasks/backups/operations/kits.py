@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tasks.backups.kit import Kit, compose_kit
 from tasks.backups.operations.taking import tools_of
 from tasks.backups.operations.vaults import backup_options, ensure_password, vault_of
-from tasks.backups.store.keys import read_password
+from tasks.backups.store.keys import read_crew, read_password
 
 if TYPE_CHECKING:
     from tasks.runtime import Runtime
@@ -28,4 +28,5 @@ def make_kit(runtime: Runtime) -> Kit:
     passwords = {name: read_password(place.password_file) for name, place in places.items() if place is not None}
     tools = tools_of(vault_of(options).vault)
     database = runtime.engine.dialect.name
-    return compose_kit(options, passwords, database=database, tools=tools, now=runtime.clock())
+    crew = None if options.crew_file is None else read_crew(options.crew_file)
+    return compose_kit(options, passwords, crew=crew, database=database, tools=tools, now=runtime.clock())

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Final, Literal, get_args
 from tasks.backups.staging import Limits
 from tasks.backups.store import listing
 from tasks.backups.store.cached import ManifestCache
-from tasks.backups.store.keys import check_password_file, make_password_file, write_password
+from tasks.backups.store.keys import (
+    check_password_file,
+    make_crew_file,
+    make_password_file,
+    read_crew,
+    write_password,
+)
 from tasks.backups.store.restic import ResticVault
 from tasks.backups.store.stages import make_private
 from tasks.backups.vaults import VaultPlace
@@ -54,18 +60,21 @@ def vault_of(options: BackupOptions, name: VaultName = "primary") -> OpenVault:
     """Open a vault of the settings; nothing is asked of it yet.
 
     Raises:
-        PermanentError: the settings name no such vault, or others may read its password.
+        PermanentError: the settings name no such vault, others may read its password, or the crew's name is lost.
     """
     place = options.vault if name == "primary" else options.second_vault
     if place is None:
         msg = "there is no second vault: name its place in backups.second_vault.location"
         raise PermanentError(msg)
     check_password_file(place.password_file)
-    return _open(_place(name, place), options.directory, engine=options.engine, limits=limits_of(options))
+    crew = None if options.crew_file is None else read_crew(options.crew_file)
+    return _open(_place(name, place, crew), options.directory, engine=options.engine, limits=limits_of(options))
 
 
 def ensure_password(runtime: Runtime, name: VaultName = "primary") -> None:
     """Make the password of a vault that has no points yet; for another one, a new password would hide the loss.
+
+    So it is with the name of the crew: under a new one it would not know the points that it has.
 
     Raises:
         PasswordFileError: it cannot be written.
@@ -75,6 +84,10 @@ def ensure_password(runtime: Runtime, name: VaultName = "primary") -> None:
     place = options.vault if name == "primary" else options.second_vault
     if place is not None and not listing.newest(runtime.engine, vault=name, limit=1):
         make_password_file(place.password_file)
+    if options.crew_file is not None and not any(
+        listing.newest(runtime.engine, vault=one, limit=1) for one in VAULT_NAMES
+    ):
+        make_crew_file(options.crew_file)
 
 
 @contextmanager
@@ -96,6 +109,7 @@ def vault_from_kit(kit: Kit, directory: Path, *, name: VaultName = "primary", en
             password_file=password_file,
             environment=found.environment,
             is_append_only=found.is_append_only,
+            crew=kit.crew,
         )
         yield _open(place, private, engine=engine, limits=Limits(nice=0, idle_io=False))
     finally:
@@ -112,13 +126,14 @@ def limits_of(options: BackupOptions) -> Limits:
     )
 
 
-def _place(name: VaultName, options: VaultOptions) -> VaultPlace:
+def _place(name: VaultName, options: VaultOptions, crew: str | None) -> VaultPlace:
     return VaultPlace(
         name=name,
         location=options.location,
         password_file=options.password_file,
         environment=options.environment,
         is_append_only=options.is_append_only,
+        crew=crew,
     )
 
 

@@ -1,11 +1,13 @@
-"""The password of a vault: made once, in a file that nobody else can read.
+"""The password of a vault, and the name of the crew in it: made once, in files that nobody else can read.
 
-Who has lost it has lost the vault, so it is never written over; `nightcrew backup kit` prints it for the safe.
+Who has lost the password has lost the vault, so it is never written over; `nightcrew backup kit` prints it for the
+safe. The name, which is no secret, keeps two crews apart that share a vault: it must not change either.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import stat
 from contextlib import suppress
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
 _PASSWORD_BYTES: Final = 32
 """256 bits: no key of the engine is longer."""
 
+UNNAMED: Final = "nightcrew"
+"""The name in points of crews that have none of their own."""
+_NAME_BYTES: Final = 6
+_CREW_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -32,19 +38,34 @@ def make_password_file(path: Path) -> bool:
     Raises:
         PasswordFileError: the file cannot be written.
     """
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    return _make_file(path, secrets.token_urlsafe(_PASSWORD_BYTES), what="password of the vault")
+
+
+def make_crew_file(path: Path) -> bool:
+    """Make the file with a random name of the crew; everything else as `make_password_file`."""
+    return _make_file(path, f"nightcrew-{secrets.token_hex(_NAME_BYTES)}", what="name of the crew")
+
+
+def read_crew(path: Path) -> str:
+    """Give the name that the points of this crew have.
+
+    Raises:
+        PasswordFileError: there is none, or it is no name; with what to do.
+    """
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_password(draft, secrets.token_urlsafe(_PASSWORD_BYTES))
-        is_new = _link(draft, path)
-    except OSError as error:
-        msg = f"the password of the vault cannot be written to {path}: {error.strerror or error}"
-        raise PasswordFileError(msg) from error
-    finally:
-        with suppress(OSError):
-            draft.unlink()
-    _sync_directory(path.parent)
-    return is_new
+        name = path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        name = ""
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"the name of the crew cannot be read from {path}: {error}"
+        raise PasswordFileError(msg) from None
+    if not _CREW_NAME.fullmatch(name):
+        msg = (
+            f"{path} does not hold the name of this crew, by which it knows its points in the vault: write `crew` of "
+            f"the recovery kit into it, or `{UNNAMED}` if the kit has none; a first backup makes a new name"
+        )
+        raise PasswordFileError(msg)
+    return name
 
 
 def check_password_file(path: Path) -> None:
@@ -98,6 +119,22 @@ def write_password(path: Path, password: str) -> None:
         file.write(f"{password}\n")
         file.flush()
         os.fsync(descriptor)
+
+
+def _make_file(path: Path, text: str, *, what: str) -> bool:
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_password(draft, text)
+        is_new = _link(draft, path)
+    except OSError as error:
+        msg = f"the {what} cannot be written to {path}: {error.strerror or error}"
+        raise PasswordFileError(msg) from error
+    finally:
+        with suppress(OSError):
+            draft.unlink()
+    _sync_directory(path.parent)
+    return is_new
 
 
 def _link(draft: Path, path: Path) -> bool:

@@ -25,7 +25,7 @@ def kit(
 
     It holds the passwords of the vaults. Keep it on paper or in a safe for passwords, never beside a vault.
 
-    JSON: {"read_me", "nightcrew_kit", "made_at", "vaults": [{"name", "location", "password", …}], "profiles",
+    JSON: {"read_me", "nightcrew_kit", "made_at", "crew", "vaults": [{"name", "location", "password", …}], "profiles",
     "database", "tools"}; with --to {"file"}
     """
     from tasks.backups.operations import make_kit

@@ -85,7 +85,8 @@ _CUT: Final = _words(r"\bEOF\b|content-?length|expected \d+ bytes")
 # These say that there are errors, not which.
 _SAYS_NOTHING: Final = _words(
     r"^is there a repository|^using temporary cache|contains errors$|there were \d+ errors|^the `unlock`|"
-    r"returned error, retrying|^create exclusive lock|^load indexes|^check |^\[\d|^read all|^restoring <|^ignoring \""
+    r"returned error, retrying|^create exclusive lock|^load indexes|^check |^\[\d|^read all|^restoring <|^ignoring \"|"
+    r"^snapshot [0-9a-f]+ of |^skipping |^copy started|^repository [0-9a-f]+ |^found \d+ |^loading |^counting "
 )
 _LONGEST: Final = 300
 
@@ -127,7 +128,7 @@ def reason(finished: Finished) -> str:
     lines = [_unpacked(line.strip()) for line in f"{finished.output}\n{finished.errors}".splitlines()]
     telling = [line for line in lines if line and not _SAYS_NOTHING.search(line)]
     fatal = [line for line in telling if line.startswith("Fatal: ")]
-    chosen = (fatal or telling or [f"exit code {finished.code}"])[0]
+    chosen = (fatal or telling or [finished.ending])[0]
     return chosen.removeprefix("Fatal: ")[:_LONGEST]
 
 

@@ -44,14 +44,14 @@ def open_or_make(restic: Restic, arguments: Sequence[str] = (), env: Mapping[str
 
 
 def listed(restic: Restic) -> list[Listed]:
-    """Name everything stored by a crew, oldest first.
+    """Name everything stored by the crew of the place, oldest first; without one, by any crew.
 
     Raises:
         VaultDamagedError: there is something that cannot be read.
     """
     lines = restic.ask_for_lines("the vault cannot be listed", ["snapshots", "--json"])
     found = [listed_from(one) for one in json.loads("".join(lines) or "[]") or []]
-    ours = [one for one in found if one is not None]
+    ours = [one for one in found if one is not None and restic.place.crew in {None, one.crew}]
     return sorted(ours, key=lambda one: (one.snapshot.stored_at, one.snapshot.id))
 
 

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from tasks.backups.store.programs import ProgramMissingError, run
+from tasks.backups.store.pulse import StalledError
 from tasks.backups.store.restic.failures import failure, lasting_error
 from tasks.backups.store.restic.saying import version_of
 from tasks.backups.vaults import EngineMissingError, VaultDamagedError, VaultLockedError, VaultUnreachableError
@@ -27,6 +28,8 @@ _INSTALL: Final = "sudo apt-get install restic"
 _REMOTE: Final = ("s3:", "rest:", "sftp:", "b2:", "azure:", "gs:", "rclone:", "swift:")
 _UNLOCK_PATIENCE_S: Final = 20.0
 _NO_LOCK_MADE: Final = "unable to create lock"
+PATIENCE_S: Final = 600.0
+"""A server that says nothing for longer is away. Between two of its own attempts the engine waits a minute at most."""
 
 
 def _no_tick() -> None:
@@ -41,6 +44,8 @@ class Restic:
     program: str
     cache: Path
     limits: Limits
+    patience_s: float = PATIENCE_S
+    """How long the engine may wait for the place of the vault without a byte."""
 
     @cached_property
     def version(self) -> Version:
@@ -166,11 +171,17 @@ class Restic:
                 argv,
                 env=env,
                 cwd=cwd or self.cache,
-                limits=self.limits,
+                limits=replace(self.limits, patience_s=self.patience_s),
                 tick=tick,
                 on_line=on_line,
                 on_errors=self._give_up,
             )
+        except StalledError as error:
+            msg = (
+                f"the place of the vault {self.place.name} has gone silent, and the engine was ended ({error}): see "
+                "whether its server answers; the run is tried again"
+            )
+            raise VaultUnreachableError(msg) from error
         except ProgramMissingError as error:
             msg = f"the engine of the vaults is missing ({error}): {_INSTALL}"
             raise EngineMissingError(msg) from error

@@ -29,6 +29,8 @@ class Listed:
     snapshot: Snapshot
     origin: str
     """Id of the snapshot that it was copied from, or its own: the same in every vault that has a copy."""
+    crew: str
+    """Who has stored it."""
 
 
 def version_of(text: str) -> Version:
@@ -62,7 +64,7 @@ def listed_from(found: Any) -> Listed | None:
     except (KeyError, ValueError):
         return None
     snapshot = Snapshot(id=found["id"], tags=ours, stored_at=instant(found["time"]))
-    return Listed(snapshot=snapshot, origin=found.get("original") or snapshot.id)
+    return Listed(snapshot=snapshot, origin=found.get("original") or snapshot.id, crew=found.get("hostname", ""))
 
 
 def tag_list(tags: Tags) -> list[str]:

@@ -8,10 +8,11 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import TYPE_CHECKING, Any, Final
 
+from tasks.backups.store.keys import UNNAMED
 from tasks.backups.store.restic.copying import copy
 from tasks.backups.store.restic.failures import VaultRefusedError
 from tasks.backups.store.restic.opening import listed, open_or_make, opened
-from tasks.backups.store.restic.program import Restic
+from tasks.backups.store.restic.program import PATIENCE_S, Restic
 from tasks.backups.store.restic.saying import BackupTeller, json_lines, tag_list
 from tasks.backups.store.sandboxes import sandbox
 from tasks.backups.vaults import Stored, VaultDamagedError, VaultSize
@@ -23,18 +24,21 @@ if TYPE_CHECKING:
     from tasks.backups.staging import Limits, Progress
     from tasks.backups.vaults import Snapshot, Tags, VaultPlace
 
-_HOST: Final = "nightcrew"
-"""Not the machine's: lineage is ours, and a vault moves with its crew."""
 _MOSTLY: Final = 0.9
 
 
 class ResticVault:
     """A vault kept by restic. See `tasks.backups.vaults.Vault` for what each method promises."""
 
-    def __init__(self, place: VaultPlace, *, program: str, cache: Path, limits: Limits) -> None:
-        """Know how it is opened; `cache` is a private directory of its own, and nothing is asked of it yet."""
+    def __init__(
+        self, place: VaultPlace, *, program: str, cache: Path, limits: Limits, patience_s: float = PATIENCE_S
+    ) -> None:
+        """Know how it is opened; `cache` is a private directory of its own, and nothing is asked of it yet.
+
+        `patience_s` is how long its place may say nothing before the engine is ended.
+        """
         self.place = place
-        self._restic = Restic(place=place, program=program, cache=cache, limits=limits)
+        self._restic = Restic(place=place, program=program, cache=cache, limits=limits, patience_s=patience_s)
 
     def engine(self) -> str:
         """Name program and version."""
@@ -52,7 +56,9 @@ class ResticVault:
         """Store the files of a directory, and find each of `sizes` in what was stored."""
         _check_sources(directory, sizes)
         teller = BackupTeller(lambda done, total: progress("store", done, total), total=sum(sizes.values()))
-        arguments = ["backup", ".", "--json", "--force", "--host", _HOST, "--compression", _compression(sizes)]
+        arguments = ["backup", ".", "--json", "--force", "--compression", _compression(sizes)]
+        # Never the machine's name: lineage is ours, and a vault moves with its crew.
+        arguments += ["--host", self.place.crew or UNNAMED]
         for tag in tag_list(tags):
             arguments += ["--tag", tag]
         what = "the vault did not take the point"

@@ -276,6 +276,15 @@ def test_unsafe_verdicts_are_refused() -> None:
         ensure_safe([replace(verdict, keep=not verdict.keep) for verdict in safe])
 
 
+def test_what_was_decided_is_looked_at_once_more() -> None:
+    """Two points of one name, of which the lineage knows one and the list the other: nothing goes, and it is told."""
+    old, newer = full("a0", taken_at=NOW - 3 * DAY), proven(full("b0"))
+    alone = full("a1", taken_at=NOW - DAY)
+    on_old = replace(delta(old, "a1"), taken_at=alone.taken_at)
+    with pytest.raises(UnsafeRetentionError, match="a0 may not be deleted: a1 rests on it"):
+        decide_retention([old, alone, on_old, newer], NOTHING, now=NOW)
+
+
 def test_nothing_in_nothing_out() -> None:
     """An empty vault has nothing to keep."""
     assert decide_retention([], RULES, now=NOW) == []

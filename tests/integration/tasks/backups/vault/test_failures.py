@@ -23,6 +23,7 @@ AWAY = (
 )
 NO_BUCKET = "Fatal: unable to open config file: Stat: The specified bucket does not exist\nIs there a repository at …"
 JSON_ERROR = '{"message_type":"exit_error","code":12,"message":"Fatal: wrong password or no key found"}'
+COPYING = "repository 1e837e7a opened\n\nsnapshot 1e837e7a of [/private] at 2026-11-23)\n  copy started, this may take"
 CUT = "Load(<data/1>, 9, 0) returned error, retrying after 1s: ReadFull: unexpected EOF\nStreamPack: unexpected EOF"
 
 
@@ -70,6 +71,8 @@ def test_a_reading_that_ends_early_is_damage_on_a_disk_only() -> None:
         (AWAY, "unable to open config file: Stat: Get"),
         (JSON_ERROR, "wrong password or no key found"),
         ("using temporary cache in /x\npack 1: does not exist\nFatal: repository contains errors", "pack 1: does not"),
+        (f"{COPYING}\nFatal: server closed", "server closed"),
+        (f"{COPYING}\nserver closed", "server closed"),
         ("", "exit code 1"),
     ],
 )

@@ -87,6 +87,16 @@ def test_keys_that_are_refused_are_no_outage(place: VaultPlace) -> None:
         assert KEYS["AWS_SECRET_ACCESS_KEY"] not in str(caught.value)
 
 
+def test_vaults_that_need_different_keys_are_not_copied(tmp_path: Path) -> None:
+    """The engine has room for one pair: that is said before anything is asked, without a key in it."""
+    away = "s3:http://127.0.0.1:1/bucket"
+    first = place_in(tmp_path, location=f"{away}/first", environment=KEYS)
+    other = place_in(tmp_path, "second", location=f"{away}/second", environment={**KEYS, "AWS_ACCESS_KEY_ID": "other"})
+    with pytest.raises(PermanentError, match=r"opened with different AWS_ACCESS_KEY_ID.* one pair of keys") as caught:
+        restic_vault(first).copy_to(other, ["0" * 64], progress=go_on)
+    assert KEYS["AWS_ACCESS_KEY_ID"] not in str(caught.value)
+
+
 def test_a_place_that_does_not_answer_is_tried_again(place: VaultPlace, tmp_path: Path) -> None:
     """Nothing is concluded from it, and above all no vault is made."""
     for location in ("s3:http://127.0.0.1:1/bucket/vault", "rest:http://127.0.0.1:1/vault"):
