@@ -126,14 +126,15 @@ class Workers:
     def _left(self) -> list[psutil.Process]:
         """Give what still runs: workers, and programs whose worker is dead, whose parent is this process now.
 
-        A program that is dead and not yet buried counts: to the engine, which asks for the pid in a lock, it lives.
+        What is dead and not yet buried counts. The engine, which asks for the pid in a lock, takes it for alive; and a
+        worker's last thread may still be dying, with its programs not yet handed over to this process.
         """
+        workers = psutil.Process(self.forker).children()
         orphans = [one for one in psutil.Process().children() if one.pid not in {*self.servers, self.forker}]
         for one in orphans:
             with suppress(ChildProcessError):  # bury it; one that lives stays
                 os.waitpid(one.pid, os.WNOHANG)
-        unburied = [one for one in orphans if psutil.pid_exists(one.pid)]
-        return [*unburied, *(one for one in psutil.Process(self.forker).children() if not is_gone(one.pid))]
+        return [*workers, *(one for one in orphans if psutil.pid_exists(one.pid))]
 
 
 @contextmanager
