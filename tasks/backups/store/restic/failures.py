@@ -94,7 +94,8 @@ _PACK: Final = _words(r"\bpack(?: id does not match, want)?[ :]+([0-9a-f]{8,64})
 
 # What a second try does not change, and restic tries again for a quarter of an hour, without a word on standard output.
 _LASTING: Final = _words(
-    r"returned error, retrying after [^:]*: (.*(?:no space left on device|disk quota exceeded|read-only file system).*)"
+    r"returned error, retrying after [^:]*: "
+    r"(.*(?:no space left on device|disk quota exceeded|read-only file system|file too large).*)"
 )
 
 

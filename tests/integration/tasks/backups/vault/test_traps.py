@@ -272,6 +272,17 @@ def test_no_room_for_the_cache_is_told_at_once(place: VaultPlace, tmp_path: Path
         restic_vault(place, program=program).check(progress=go_on)
 
 
+def test_files_that_may_not_grow_are_told_at_once(place: VaultPlace, tmp_path: Path) -> None:
+    """By a limit of the account or of the file system: it tries that again for a quarter of an hour, too."""
+    put(place, tmp_path)
+    program = tmp_path / "restic-limited"
+    limit = 'case " $* " in *" check "*) ulimit -f 0; esac'
+    program.write_text(f'#!/bin/sh\n{limit}\nexec {shutil.which("restic")} "$@"\n')
+    program.chmod(0o700)
+    with pytest.raises(VaultUnreachableError, match="file too large"):
+        restic_vault(place, program=program).check(progress=go_on)
+
+
 @pytest.mark.parametrize("died_at", ["version", "cat"])
 def test_an_engine_that_was_killed_is_tried_again(place: VaultPlace, tmp_path: Path, died_at: str) -> None:
     """By whoever needed the memory, for example: it says nothing, and that means nothing."""
