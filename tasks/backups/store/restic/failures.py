@@ -36,19 +36,18 @@ def _words(pattern: str) -> re.Pattern[str]:
 
 _BY_CODE: Final[dict[int, type[CrewError]]] = {10: VaultMissingError, 11: VaultLockedError, 12: VaultPasswordError}
 
+_REFUSED: Final = _words(
+    r"access ?denied|access key id you provided|signature we calculated|\b40[13] (forbidden|unauthorized)|"
+    r"\(40[13]\)|invalid access key"
+)
+
 # The first that is found stands, so the order matters: a place that fails in the middle makes everything else look
 # damaged, and restic adds "Is there a repository at the following location?" to whatever kept it from looking.
 _BY_WORDS: Final[_Rules] = (
     (VaultPasswordError, _words(r"wrong password or no key found")),
     (VaultUnreachableError, _words(r"no space left on device|disk quota exceeded|file too large|XMinioStorageFull")),
     (VaultLockedError, _words(r"already locked")),
-    (
-        VaultRefusedError,
-        _words(
-            r"access ?denied|access key id you provided|signature we calculated|\b40[13] (forbidden|unauthorized)|"
-            r"\(40[13]\)|invalid access key"
-        ),
-    ),
+    (VaultRefusedError, _REFUSED),
     (
         VaultUnreachableError,
         _words(
@@ -85,18 +84,18 @@ _CUT: Final = _words(r"\bEOF\b|content-?length|expected \d+ bytes")
 # These say that there are errors, not which.
 _SAYS_NOTHING: Final = _words(
     r"^is there a repository|^using temporary cache|contains errors$|there were \d+ errors|^the `unlock`|"
-    r"returned error, retrying|^create exclusive lock|^load indexes|^check |^\[\d|^read all|^restoring <|^ignoring \"|"
+    r"returned error, retrying|^create exclusive lock|^load indexes|^check |^\[\d|^read all|"
+    r"^restoring (<|snapshot )|^summary: |^ignoring \"|"
     r"^snapshot [0-9a-f]+ of |^skipping |^copy started|^repository [0-9a-f]+ |^found \d+ |^loading |^counting "
 )
 _LONGEST: Final = 300
 
 _PACK: Final = _words(r"\bpack(?: id does not match, want)?[ :]+([0-9a-f]{8,64})\b")
 
-# What a second try does not change, and restic tries again for a quarter of an hour, without a word on standard output.
-_LASTING: Final = _words(
-    r"returned error, retrying after [^:]*: "
-    r"(.*(?:no space left on device|disk quota exceeded|read-only file system|file too large).*)"
-)
+_RETRIED: Final = re.compile(r"^(.*) returned error, retrying after [^:]*: (.*)$", re.MULTILINE)
+_OPENING: Final = re.compile(r"(?:Stat|Load)\(<config/")
+_NO_ROOM: Final = _words(r"no space left on device|disk quota exceeded|read-only file system|file too large")
+_ATTEMPTS_TO_OPEN: Final = 3
 
 
 def failure(finished: Finished, what: str, *, is_local: bool) -> CrewError:
@@ -118,10 +117,22 @@ def damaged_packs(said: str) -> list[str]:
     return sorted(set(_PACK.findall(said)))
 
 
-def lasting_error(errors: str) -> str:
-    """Give what a write to a directory fails of, where restic only waits and tries again; empty if there is nothing."""
-    found = _LASTING.search(errors)
-    return found[1].strip()[:_LONGEST] if found else ""
+def why_give_up(errors: str) -> tuple[type[CrewError], str] | None:
+    """Say what restic would try again for a quarter of an hour, without a word on standard output; None: it may.
+
+    A full disk and keys that are refused do not change with a second try. And where a vault is not even opened, which
+    0.17 and newer try as long, nothing is under way yet that would be lost: the whole run is tried again.
+    """
+    tried = [(found[1], found[2].strip()[:_LONGEST]) for found in _RETRIED.finditer(errors)]
+    for _, said in tried:
+        if _NO_ROOM.search(said):
+            return VaultUnreachableError, f"the engine cannot write: {said}"
+        if _REFUSED.search(said):
+            return VaultRefusedError, f"the place of the vault refuses that: {said}"
+    opening = [said for what, said in tried if _OPENING.match(what)]
+    if len(opening) >= _ATTEMPTS_TO_OPEN:
+        return VaultUnreachableError, f"the place of the vault is away: {opening[-1]}"
+    return None
 
 
 def reason(finished: Finished) -> str:

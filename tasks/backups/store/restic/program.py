@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from tasks.backups.store.programs import ProgramMissingError, run
 from tasks.backups.store.pulse import StalledError
-from tasks.backups.store.restic.failures import failure, lasting_error
+from tasks.backups.store.restic.failures import failure, why_give_up
 from tasks.backups.store.restic.saying import version_of
 from tasks.backups.vaults import EngineMissingError, VaultDamagedError, VaultLockedError, VaultUnreachableError
 
@@ -187,9 +187,10 @@ class Restic:
             raise EngineMissingError(msg) from error
 
     def _give_up(self, errors: str) -> None:
-        if lasting := lasting_error(errors):
-            msg = f"the engine cannot write (vault {self.place.name}): {lasting}"
-            raise VaultUnreachableError(msg)
+        if found := why_give_up(errors):
+            kind, said = found
+            msg = f"{said} (vault {self.place.name})"
+            raise kind(msg)
 
     def _environment(self) -> dict[str, str]:
         return {

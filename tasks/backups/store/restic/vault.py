@@ -63,6 +63,7 @@ class ResticVault:
             arguments += ["--tag", tag]
         what = "the vault did not take the point"
         bytes_before = self._bytes_on_disk()
+        teller.tick()  # a small stage is stored before the engine says a word
         finished = self._restic.try_to(arguments, tick=teller.tick, on_line=teller, cwd=directory)
         try:
             if finished.code:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
@@ -57,10 +57,11 @@ def test_a_lock_of_a_dead_process_blocks_nothing_for_long(
     with slow_backup(place, tmp_path) as process:
         process.send(ended_by)
         process.wait(timeout_s=30)
-    assert len(locks_of(place)) == 1, "this is the trap"
+    is_left = bool(locks_of(place))
+    assert is_left or ended_by is signal.SIGTERM, "this is the trap; 0.17 and newer hear of SIGTERM"
     vault = restic_vault(place)
     put_small(place, tmp_path, "00000000000c")
-    with pytest.raises(VaultLockedError):
+    with pytest.raises(VaultLockedError) if is_left else nullcontext():
         vault.forget([let_go.id], progress=go_on)
     vault.prepare()
     assert locks_of(place) == []

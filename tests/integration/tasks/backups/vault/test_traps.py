@@ -93,7 +93,7 @@ def test_a_flipped_byte_is_found_by_reading(place: VaultPlace, tmp_path: Path) -
     flip_byte(pack_of(place))
     vault = restic_vault(place)
     vault.check(progress=go_on)
-    with pytest.raises(VaultDamagedError, match="does not match"):
+    with pytest.raises(VaultDamagedError, match=r"does not match|decrypting"):
         vault.check(read=(1, 1), progress=go_on)
     found = [_is_found(place, (number, 3)) for number in (1, 2, 3)]
     assert found.count(True) == 1, "one slice of three has the pack, and all of them are all of the vault"
