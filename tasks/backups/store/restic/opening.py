@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 _KNOWN: Final = "vault"
 """A file beside the cache: where the vault was when it was last opened."""
+
+_SKELETON: Final = frozenset({"data", "index", "keys", "locks", "snapshots"})
+_UNFINISHED: Final = re.compile(r"keys/[0-9a-f]{64}(-tmp-\d+)?|config-tmp-\d+")
 
 
 def open_or_make(restic: Restic, arguments: Sequence[str] = (), env: Mapping[str, str] | None = None) -> None:
@@ -75,6 +79,24 @@ def _check_is_new(restic: Restic) -> None:
     if known.exists() and known.read_text() == location:
         msg = f"the vault at {location} is gone: bring it back, or delete {known} to begin a new one there"
         raise VaultMissingError(msg)
-    if restic.is_local and Path(location).exists() and any(Path(location).iterdir()):
+    if not restic.is_local or not Path(location).exists():
+        return
+    _clear_half_made(Path(location))
+    if any(Path(location).iterdir()):
         msg = f"{location} is no vault, and not empty: name an empty place"
         raise VaultMissingError(msg)
+
+
+def _clear_half_made(place: Path) -> None:
+    """Take away what an `init` has left that was killed before it wrote its config, the last thing that it does.
+
+    Its key must go too: the next `init` makes another one, and whichever is found first would be used.
+    """
+    files = [path for path in place.rglob("*") if not path.is_dir() or path.is_symlink()]
+    directories = {path.name for path in place.iterdir() if path.is_dir()}
+    # All directories are there before the first file: what has a key and less than these is somebody else's.
+    if not (directories <= _SKELETON and (not files or directories == _SKELETON)):
+        return
+    if all(_UNFINISHED.fullmatch(path.relative_to(place).as_posix()) for path in files):
+        for path in place.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -283,6 +283,35 @@ def test_files_that_may_not_grow_are_told_at_once(place: VaultPlace, tmp_path: P
         restic_vault(place, program=program).check(progress=go_on)
 
 
+@pytest.mark.parametrize("left", ["directories", "a key", "a key and half a config"])
+def test_a_vault_that_was_made_by_half_is_made_again(tmp_path: Path, left: str) -> None:
+    """The config comes last, and without it nothing was ever stored; the key of that attempt must not open the next."""
+    place = place_in(tmp_path)
+    restic_vault(place).prepare()
+    location = Path(place.location)
+    (location / "config").rename(tmp_path / "config")
+    shutil.rmtree(tmp_path / "cache")  # where it would be noted that there was a vault
+    if left == "directories":
+        shutil.rmtree(location / "keys")
+    elif left == "a key and half a config":
+        (location / "config-tmp-123").write_bytes((tmp_path / "config").read_bytes()[:20])
+    restic_vault(place).prepare()
+    assert put(place, tmp_path).id in {one.id for one in restic_vault(place).list()}
+    assert len(list((location / "keys").iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", ["keys/vault.password", f"keys/{'a' * 64}", "data/00/photo.jpg", "letters/one.txt"])
+def test_what_is_somebody_elses_is_not_taken_away(tmp_path: Path, name: str) -> None:
+    """A place that is not empty is refused, whatever its directories are called."""
+    place = place_in(tmp_path)
+    theirs = Path(place.location) / name
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("mine")
+    with pytest.raises(VaultMissingError, match="not empty"):
+        restic_vault(place).prepare()
+    assert theirs.read_text() == "mine"
+
+
 @pytest.mark.parametrize("died_at", ["version", "cat"])
 def test_an_engine_that_was_killed_is_tried_again(place: VaultPlace, tmp_path: Path, died_at: str) -> None:
     """By whoever needed the memory, for example: it says nothing, and that means nothing."""
