@@ -219,8 +219,9 @@ def test_a_vault_that_was_there_is_not_made_anew(place: VaultPlace) -> None:
     assert list(Path(place.location).iterdir()) == []
 
 
-def test_a_vault_without_its_config_is_not_made_anew(place: VaultPlace) -> None:
+def test_a_vault_without_its_config_is_not_made_anew(place: VaultPlace, tmp_path: Path) -> None:
     """Another key over the old data would bury it."""
+    put(place, tmp_path)
     (Path(place.location) / "config").unlink()
     with pytest.raises(VaultMissingError, match="not empty"):
         restic_vault(place).prepare()
