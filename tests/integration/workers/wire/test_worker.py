@@ -101,13 +101,17 @@ def test_broadcasts_cannot_end_it(worker: WorkerOnTrial) -> None:
     noise += [{**control, "content-type": kind, "content-encoding": "utf-8"} for kind in ("application/json", "x/y")]
     raw = [b"", b"\xff", b"{", b"[" * 50_000, b'{"__type__": "decimal", "__value__": "x"}']
     raw += [json.dumps(one).encode() for one in noise]
-    channel = "/0.celery.pidbox"
-    heard = lambda: worker.redis.publish(channel, b"") == 1  # noqa: E731  shorter than a function
-    wait_until(heard, timeout_s=10, what="a worker that listens")  # it begins to after it has said that it is ready
     for message in raw:
-        assert worker.redis.publish(channel, message) == 1
+        _broadcast(worker, message)
     worker.run_canary()
     assert worker.letter_count() == 0
+
+
+def _broadcast(worker: WorkerOnTrial, message: bytes) -> None:
+    """Say something until it is heard: the worker listens soon after it is ready, and anew after some garbage."""
+    wait_until(
+        lambda: worker.redis.publish("/0.celery.pidbox", message) == 1, timeout_s=10, what="a worker that listens"
+    )
 
 
 def test_a_queue_of_a_wrong_type_is_waited_out(worker: WorkerOnTrial) -> None:
