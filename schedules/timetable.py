@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from nightcrew.messages import (
     CopyToSecondVault,
     DrainUsage,
+    DrillRestore,
     PruneVault,
     ReconcileLedger,
     RunFullBackup,
@@ -78,6 +79,27 @@ BACKUP_ENTRIES: Final = (
     ),
 )
 
+# With `backups.enabled`. Fulls are drilled when they are taken; these prove what is most in need of it.
+DRILL_ENTRIES: Final = (
+    Entry(
+        name="drill-weekly",
+        cron="30 2 * * 1",
+        message=DrillRestore(),
+        catch_up="last",
+        grace=timedelta(hours=2),
+        max_duration=timedelta(hours=6),
+    ),
+    # As after the loss of the machine: on the first day of the month, when the night is through.
+    Entry(
+        name="drill-cold-monthly",
+        cron="30 6 1 * *",
+        message=DrillRestore(cold=True),
+        catch_up="last",
+        grace=timedelta(hours=2),
+        max_duration=timedelta(hours=6),
+    ),
+)
+
 # With `backups.hourly`: between the nightly ones, of the same chain.
 HOURLY_BACKUP_ENTRIES: Final = (
     Entry(
@@ -102,7 +124,7 @@ SECOND_VAULT_ENTRIES: Final = (
     ),
 )
 
-EVERY_ENTRY: Final = by_name(*ENTRIES, *BACKUP_ENTRIES, *HOURLY_BACKUP_ENTRIES, *SECOND_VAULT_ENTRIES)
+EVERY_ENTRY: Final = by_name(*ENTRIES, *BACKUP_ENTRIES, *DRILL_ENTRIES, *HOURLY_BACKUP_ENTRIES, *SECOND_VAULT_ENTRIES)
 """What any crew may have."""
 
 
@@ -110,7 +132,7 @@ def timetable_of(*, backups: bool, hourly: bool, second_vault: bool) -> Mapping[
     """Give the timetable of a crew that does what its settings say."""
     chosen = [
         *ENTRIES,
-        *(BACKUP_ENTRIES if backups else ()),
+        *((*BACKUP_ENTRIES, *DRILL_ENTRIES) if backups else ()),
         *(HOURLY_BACKUP_ENTRIES if backups and hourly else ()),
         *(SECOND_VAULT_ENTRIES if backups and second_vault else ()),
     ]

@@ -14,12 +14,13 @@ from nightcrew.signing import Guard
 from tasks.errors import PermanentError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from redis import Redis
     from sqlalchemy import Connection, Engine
 
     from nightcrew.messages import Message
+    from tasks.invariants import Invariant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,6 +288,10 @@ class BackupOptions:
     """A point below this share of the median of those before it is suspect."""
     read_whole_below_bytes: int = 256 * 1024 * 1024
     """Databases up to this size are read row by row for each point, larger ones for a full one."""
+    drill_after_full: bool = True
+    """Whether each full is drilled as soon as it is stored."""
+    keep_drills: timedelta = timedelta(days=730)
+    """How long it is known what a drill found; the trend of restore times is drawn from it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -303,6 +308,16 @@ class Runtime:
     ledger: LedgerOptions = LedgerOptions()
     backups: BackupOptions | None = None
     """None in a process that takes no backups."""
+    invariants: Sequence[Invariant] = ()
+    """What is always true of the crew's own data; drills ask it of restored databases."""
+    note_proven: Callable[[Connection, Mapping[int, tuple[str, str]]], None] = lambda _connection, _positions: None
+    """Tells the usage log, by partition, up to which epoch and entry a proven restore point contains it.
+
+    In the transaction in which the point is marked as proven, or not at all."""
+    log_borders: Callable[[int, str], Collection[str]] = lambda _partition, _epoch: ()
+    """Names, of a partition and an epoch of the usage log, the entries at which restore points stand that are kept.
+
+    A database that is restored from one of them goes on behind it: no compacted stretch may reach across."""
     guard: Guard = field(default_factory=Guard)
     """Whose messages, intents and counts are taken."""
     attempt: Attempt = field(default_factory=NoAttempt)

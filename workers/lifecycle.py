@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -15,10 +16,17 @@ from celery import signals
 
 from nightcrew import _redis
 from tasks import runtime as runtimes
+from tasks.backups.drills.disaster import PREFIX as DISASTERS
+from tasks.backups.invariants import INVARIANTS as OF_BACKUPS
+from tasks.backups.operations import sweep_drills
+from tasks.backups.store.borders import log_borders
+from tasks.backups.store.sandboxes import sweep
 from tasks.errors import TransientError
+from tasks.ledger.invariants import INVARIANTS as OF_LEDGER
 from tasks.ledger.pressure import publish_caps
 from tasks.runtime import Runtime
-from tasks.usage.operations import ring
+from tasks.usage.invariants import INVARIANTS as OF_USAGE
+from tasks.usage.operations import note_proven, ring
 from workers.database import create_engine
 from workers.pings import PingSender
 from workers.progress_events import show_progress
@@ -32,6 +40,9 @@ if TYPE_CHECKING:
 
 BROKER_TIMEOUT_S: Final = 10.0
 """For what jobs say to Redis themselves: as long as the sockets of the transport wait."""
+
+INVARIANTS: Final = (*OF_USAGE, *OF_LEDGER, *OF_BACKUPS)
+"""What is always true of the crew's own data, of all slices."""
 
 _log = structlog.get_logger(__name__)
 
@@ -55,6 +66,9 @@ def build_runtime(settings: Settings, *, broker_url: str, worker_name: str) -> R
         worker_name=worker_name,
         usage=settings.usage.options(),
         backups=settings.backups.options(settings.data_dir) if settings.backups.enabled else None,
+        invariants=INVARIANTS,
+        note_proven=note_proven,
+        log_borders=partial(log_borders, engine),
         ledger=replace(settings.ledger.options(), watched_entries=watched),
     )
 
@@ -114,6 +128,9 @@ class Lifecycle:
             _ask_for_drain(runtimes.current())
         if self.worker_kind == "ledger":
             _tell_caps(runtimes.current())
+        if self.worker_kind == "backups":
+            sweep_drills(runtimes.current())
+            sweep(self.settings.data_dir, DISASTERS)
         _tell_ready()
 
     def _start_threads(self) -> None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tasks.backups.adoption import Judge, Manifests, Synced
+    from tasks.backups.forecast import MeasuredRestore
     from tasks.backups.manifest import Manifest, Part
     from tasks.backups.phases import Phases
     from tasks.backups.points import Kind, RestorePoint
@@ -159,6 +160,8 @@ class Backup:
     phases: Phases
     tools: Mapping[str, str]
     """Versions of what is at work, by name."""
+    measured: Sequence[MeasuredRestore] = ()
+    """Restores of the profile, the newest first: what the forecast of the next one goes by."""
 
     def take(self, order: Order) -> dict[str, Any]:
         """Take a point, or adopt the one that an earlier attempt of the run has stored; give what is to be told.
@@ -219,6 +222,7 @@ class Backup:
             stored={snapshot.tags.point for snapshot in synced.snapshots},
             options=self.options,
             now=self.clock(),
+            measured=self.measured,
         )
         decision = decide_kind(order.kind, situation)
         if decision.warning:

@@ -52,6 +52,8 @@ class Phases:
         self._phase, self._step = "", ""
         self._before = self._within = self._step_began_at = 0.0
         self._pace = Pace.start(monotonic())
+        self.about = ""
+        """What the job is about, such as a point, once that is known; every text begins with it."""
         self.seconds: dict[str, float] = {}
         """How long each phase took, by its name; one that was entered twice took both times."""
 
@@ -88,7 +90,8 @@ class Phases:
     def _tell(self, done: int, total: int | None) -> None:
         name = f"{self._phase}: {self._step}" if self._step not in {"", self._phase} else self._phase
         left_s = self._pace.left_s(total, self._monotonic()) if total else None
-        self._teller.report(self._share(), progress_text(name, done, total, left_s=left_s))
+        text = progress_text(name, done, total, left_s=left_s)
+        self._teller.report(self._share(), f"{self.about}: {text}" if self.about else text)
 
     def _share(self) -> float:
         """Give the share of the whole; planned phases that come later count even if they are left out."""

@@ -142,6 +142,8 @@ class Restore:
     targets: Targets
     clock: Callable[[], datetime]
     phases: Phases
+    keep: Callable[[Sequence[Link]], None] = lambda _links: None
+    """Sees the chain as it was fetched, its hashes compared, the full first; what it wants to have later it links."""
 
     def run(self, order: RestoreOrder) -> dict[str, Any]:
         """Restore a point; give the report that also lies in the directory.
@@ -160,6 +162,7 @@ class Restore:
         with self.targets.opened(order.to, needed_bytes=_needed_bytes(wanted, manifest, parts)) as target:
             self._fetch(wanted, target)
             self._compare(wanted, target)
+            self.keep(_links(wanted, target))
             with self.phases.phase("put together"):
                 restored = self._put_together(wanted, parts, target)
             report = _report(order, [stop for stop, _ in wanted], restored, self.phases.seconds)
@@ -205,7 +208,7 @@ class Restore:
     def _put_together(
         self, wanted: Sequence[tuple[Stop, Sequence[Member]]], parts: Collection[Part], target: Target
     ) -> dict[str, Any]:
-        links = [Link(manifest=stop.manifest, directory=target.fetched / stop.manifest.point) for stop, _ in wanted]
+        links = _links(wanted, target)
         last, manifest = links[-1].directory, links[-1].manifest
         restored: dict[str, Any] = {}
         if "database" in parts and manifest.database is not None:
@@ -239,6 +242,10 @@ def path_in(snapshots: Sequence[Snapshot], manifests: Manifests, point: str) -> 
         name = manifest.parent
     path = Lineage(place_in(stop.manifest) for stop in stops.values()).path_to(point)
     return tuple(stops[place.id] for place in path)
+
+
+def _links(wanted: Sequence[tuple[Stop, Sequence[Member]]], target: Target) -> list[Link]:
+    return [Link(manifest=stop.manifest, directory=target.fetched / stop.manifest.point) for stop, _ in wanted]
 
 
 def _parts(order: RestoreOrder, manifest: Manifest) -> frozenset[Part]:

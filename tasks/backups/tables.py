@@ -91,3 +91,36 @@ class VaultMeasure(Base):
     """What a restore of each of its points would write, added up."""
     free_bytes: Mapped[int | None] = mapped_column(BigInteger)
     """What is left on its disk; NULL where that cannot be known (S3)."""
+
+
+class StoredDrill(Base):
+    """A restore test. See `tasks.backups.drills.records.Drill` for what each field means."""
+
+    __tablename__ = "drills"
+    __table_args__ = (Index(None, "finished_at"), Index(None, "point_id", "finished_at"))
+
+    id: Mapped[int] = mapped_column(AutoId, primary_key=True)
+    run_id: Mapped[str | None] = mapped_column(Text)
+    """The run that did it; NULL for one from the command line."""
+    way: Mapped[str] = mapped_column(Text)
+    point_id: Mapped[str | None] = mapped_column(Text)
+    """NULL where no point could be chosen. No foreign key: the point may go, what was found stays."""
+    profile: Mapped[str] = mapped_column(Text)
+    kind: Mapped[str] = mapped_column(Text)
+    sequence: Mapped[int] = mapped_column(Integer)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    asked_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    finished_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    verdict: Mapped[str] = mapped_column(Text)
+    reason: Mapped[str] = mapped_column(Text)
+    chosen_because: Mapped[str] = mapped_column(Text)
+    fetch_s: Mapped[float | None] = mapped_column(Float)
+    apply_s: Mapped[float | None] = mapped_column(Float)
+    validate_s: Mapped[float | None] = mapped_column(Float)
+    rto_s: Mapped[float | None] = mapped_column(Float)
+    rpo_s: Mapped[float | None] = mapped_column(Float)
+    checks: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    mutants: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    killed: Mapped[int] = mapped_column(Integer)
+    total: Mapped[int] = mapped_column(Integer)
+    timeline: Mapped[list[dict[str, Any]]] = mapped_column(JSON)

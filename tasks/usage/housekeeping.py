@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from nightcrew import wire
 from nightcrew.signing import Guard, SignatureError
 from tasks.usage.compaction import compact, compaction_end, decode_segment, join, may_join
-from tasks.usage.entries import BEGINNING, logged_ms
+from tasks.usage.entries import BEGINNING, id_order, logged_ms
 from tasks.usage.position import Incident
 from tasks.usage.trimming import LogSize, TrimDecision, decide_trim
 
@@ -45,7 +45,7 @@ class IncidentBook(Protocol):
     def report(self, partition: int, incident: Incident, now: datetime) -> None: ...  # noqa: D102
 
 
-def keep_house(
+def keep_house(  # noqa: PLR0913  what it works on, and what it keeps to
     log: KeptLog,
     book: IncidentBook,
     options: UsageOptions,
@@ -54,13 +54,16 @@ def keep_house(
     position: Position,
     now: datetime,
     guard: Guard | None = None,
+    borders: Collection[str] = (),
 ) -> TrimDecision:
     """Compact and trim one partition; safe at any moment, whoever else reads, writes or drains.
+
+    `borders` are the positions at which restore points stand: see `compact_log`.
 
     Raises:
         TransientError: Redis or the database is away.
     """
-    compact_log(log, book, options, partition=partition, position=position, now=now, guard=guard)
+    compact_log(log, book, options, partition=partition, position=position, now=now, guard=guard, borders=borders)
     size = LogSize(
         first_id=log.first_id(partition),
         memory_bytes=log.memory_bytes(partition),
@@ -76,7 +79,7 @@ def keep_house(
     return decision
 
 
-def compact_log(
+def compact_log(  # noqa: PLR0913  what it works on, and what it keeps to
     log: KeptLog,
     book: IncidentBook,
     options: UsageOptions,
@@ -85,8 +88,11 @@ def compact_log(
     position: Position,
     now: datetime,
     guard: Guard | None = None,
+    borders: Collection[str] = (),
 ) -> int:
     """Merge old entries into segments; give the number of entries merged.
+
+    No segment reaches across one of the `borders`: a database that is restored from there must find the log as it was.
 
     What the drain refused is left out; what it counted stays counted, also when the key of its signature has been
     taken out since. That is told, because it rests on the dead letters alone: an entry without one was counted.
@@ -94,17 +100,20 @@ def compact_log(
     Raises:
         TransientError: Redis or the database is away.
     """
-    boundaries = [position.proven_id] if position.proven_id is not None else []
+    boundaries = {*borders} if position.proven_id is None else {*borders, position.proven_id}
     newest_ms = int((now - options.compact_after).timestamp() * 1000)
     last = log.last_segment(partition)
     older = decode_segment(*last) if last is not None else None
     check = partial((guard or Guard()).check_entry, wire.usage_stream(partition))
     merged = 0
+    after = older.last_id if older is not None else BEGINNING
     while True:
-        after = older.last_id if older is not None else BEGINNING
         upto = compaction_end(applied_id=position.last_id, boundaries=boundaries, after=after, not_after_ms=newest_ms)
         raw = log.read_raw(partition, after=after, upto=upto, count=_SEGMENT_ENTRIES)
-        if not _worth_merging(raw, newest_ms, merged):
+        if not raw and upto in boundaries and id_order(upto) > id_order(after):
+            after = upto  # what lay there was repeated, and was deleted by the drain
+            continue
+        if not _worth_merging(raw, newest_ms, merged, is_bordered=upto in boundaries):
             return merged
         refused = book.refused(partition, [entry_id for entry_id, _ in raw])
         if unchecked := _unchecked(raw, refused, check):
@@ -114,7 +123,7 @@ def compact_log(
         if older is not None and may_join(older, segment, boundaries):
             instead_of, segment = older.last_id, join(older, segment)
         log.replace_by_segment(partition, segment, instead_of=instead_of)
-        older = segment
+        older, after = segment, segment.last_id
         merged += len(raw)
 
 
@@ -140,8 +149,9 @@ def _compacted_unchecked(entry_ids: Sequence[str]) -> Incident:
     return Incident(kind="signature_unknown", detail=text)
 
 
-def _worth_merging(raw: Sequence[RawEntry], newest_ms: int, merged: int) -> bool:
-    if len(raw) < 2:  # noqa: PLR2004  a single entry is as small as it gets
+def _worth_merging(raw: Sequence[RawEntry], newest_ms: int, merged: int, *, is_bordered: bool) -> bool:
+    # A single entry is as small as it gets; before a border it must make way for what lies behind that.
+    if len(raw) < (1 if is_bordered else 2):
         return False
     overdue_ms = newest_ms - int(_COMPACT_EVERY.total_seconds() * 1000)
     return merged > 0 or logged_ms(raw[0][0]) < overdue_ms

@@ -14,12 +14,28 @@ from tasks.usage.entries import BEGINNING
 from tasks.usage.housekeeping import keep_house
 from tasks.usage.position import Incident, LogGapError
 from tasks.usage.store import RedisUsageLog, SqlUsageCounts, UsageQueries
+from tasks.usage.store.counts import note_proven
 
 if TYPE_CHECKING:
     from tasks.runtime import Runtime
     from tasks.usage.trimming import TrimDecision
 
 _logger = structlog.get_logger()
+
+
+__all__ = [
+    "Backlog",
+    "announce_partitions",
+    "backlog",
+    "drain_of",
+    "drain_partition",
+    "forget_old",
+    "keep_partition",
+    "log_reset",
+    "note_proven",
+    "partitions",
+    "ring",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +95,16 @@ def keep_partition(runtime: Runtime, partition: int) -> TrimDecision | None:
     if (position := counts.position(partition)) is None:
         return None
     log = RedisUsageLog(runtime.redis)
-    now, guard = runtime.clock(), runtime.guard
-    return keep_house(log, counts, runtime.usage, partition=partition, position=position, now=now, guard=guard)
+    return keep_house(
+        log,
+        counts,
+        runtime.usage,
+        partition=partition,
+        position=position,
+        now=runtime.clock(),
+        guard=runtime.guard,
+        borders=runtime.log_borders(partition, position.epoch),
+    )
 
 
 def forget_old(runtime: Runtime) -> int:

@@ -1,22 +1,19 @@
 """`nightcrew restore`: a restore point back to files."""
 
-import sys
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Any, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from workers.cli.backup.places import KitFile, VaultChoice, opened_vault
 from workers.cli.backup.showing import PointName
 from workers.cli.options import AsJson, DataDir
-from workers.cli.output import CliError, ExitCode, console, print_json, print_line, printable
+from workers.cli.output import CliError, ExitCode, print_json, print_line
+from workers.cli.progress_bar import teller
 
 if TYPE_CHECKING:
     from tasks.backups.manifest import Part
-    from tasks.backups.phases import Teller
 
 app = typer.Typer()
 
@@ -44,8 +41,8 @@ def restore(
 
     parts = _parts(only or [])
     target = to.absolute()
-    with opened_vault(data_dir, kit, vault) as opened, _teller(json=json) as teller:
-        report = restore_from_vault(opened, point, to=target, teller=teller, only=parts)
+    with opened_vault(data_dir, kit, vault) as opened, teller("restore", json=json) as told:
+        report = restore_from_vault(opened, point, to=target, teller=told, only=parts)
     if json:
         print_json(report)
     else:
@@ -60,44 +57,6 @@ def _parts(names: list[str]) -> "frozenset[Part]":
         msg = f"no part {unknown[0]!r}"
         raise CliError(msg, hint=f"one of {', '.join(get_args(Part))}", code=ExitCode.USAGE)
     return frozenset(part for part in PARTS if part in names) if names else PARTS
-
-
-class _Bar:
-    """A bar on standard error; the result stays alone on standard output."""
-
-    def __init__(self) -> None:
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TaskProgressColumn(),
-            TimeElapsedColumn(),
-        )
-        self._progress = Progress(*columns, console=console(stderr=True), transient=True)
-        self._bar = self._progress.add_task("restore", total=1.0)
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
-
-    def report(self, share: float, text: str = "") -> None:
-        """Draw how far it is."""
-        self._progress.update(self._bar, completed=share, description=printable(text))
-
-
-class _Silence:
-    def report(self, share: float, text: str = "") -> None:
-        """Draw nothing."""
-
-
-def _teller(*, json: bool) -> "AbstractContextManager[Teller]":
-    return nullcontext(_Silence()) if json or not sys.stderr.isatty() else _Bar()
 
 
 def _flat(what: Any) -> str:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from workers.cli.context import CrewContext, open_crew
+from workers.cli.drill_view import drill_text
 from workers.cli.options import AsJson, DataDir
 from workers.cli.output import ExitCode, console, print_json, print_line, print_table
 
@@ -34,7 +35,10 @@ def status(data_dir: DataDir = None, json: AsJson = False) -> ExitCode:
     "usage": {"pending_entries", "lag_s", "log_bytes", "incidents": [{"at", "partition", "kind", "detail"}]} | null,
     "ledger": {"runs": {STATE: COUNT}, "dead_letters", "waiting_intents"} | null,
     "backups": {"points", "newest_at", "newest_proven_at", "damaged": [ID], "suspect": [ID],
-    "unsound_vaults": [NAME]} | null, "flower": {"url", "user", "password_file"} | null}. The url
+    "unsound_vaults": [NAME], "proven": {"share", "proven", "points", "within_days", "oldest_unproven": {"point",
+    "taken_at"} | null, "says"}, "could_restore_to": {"point", "taken_at", "proven_at", "rto_s", "rto_is": "measured" |
+    "predicted"} | null, "last_drill": as an element of `drill --list` | null, "predicted_rto": {"point", "seconds",
+    "target_s", "basis", "is_over"} | null} | null, "flower": {"url", "user", "password_file"} | null}. The url
     of the broker has no password; what cannot be known while broker or database are away is null or empty.
     """
     with open_crew(data_dir) as crew:
@@ -173,6 +177,7 @@ def _backups(examination: "Examination") -> dict[str, Any] | None:
         "damaged": list(facts.damaged),
         "suspect": list(facts.suspect),
         "unsound_vaults": list(facts.unsound),
+        **facts.proofs.to_json(),
     }
 
 
@@ -220,10 +225,8 @@ def _print_head(document: "Mapping[str, Any]") -> None:
     print_line(f"broker   {broker['url']}  {answer}")
     if crew:
         print_line(f"crew     pid {crew['pid']} since {crew['since']:%Y-%m-%d %H:%M:%SZ}; {', '.join(crew['ready'])}")
-    if backups := document["backups"]:
-        newest = f"{backups['newest_at']:%Y-%m-%d %H:%MZ}" if backups["newest_at"] else "never"
-        proven = f"{backups['newest_proven_at']:%Y-%m-%d %H:%MZ}" if backups["newest_proven_at"] else "never"
-        print_line(f"backups  {backups['points']} points, the newest of {newest}, proven {proven}")
+    if document["backups"]:
+        _print_backups(document["backups"])
     if flower := document["flower"]:
         print_line(f"Flower   {flower['url']}  user {flower['user']}, password in {flower['password_file']}")
     if usage:
@@ -234,6 +237,14 @@ def _print_head(document: "Mapping[str, Any]") -> None:
         print_line(
             f"ledger   {runs}; {ledger['dead_letters']} dead letters, {ledger['waiting_intents']} to be taken in"
         )
+
+
+def _print_backups(backups: "Mapping[str, Any]") -> None:
+    newest = f"{backups['newest_at']:%Y-%m-%d %H:%MZ}" if backups["newest_at"] else "never"
+    print_line(f"backups  {backups['points']} points, the newest of {newest}")
+    print_line(f"proven   {backups['proven']['says']}")
+    if drill := backups["last_drill"]:
+        print_line(f"drill    {drill_text(drill)}")
 
 
 def _state(slot: "SlotFacts") -> str:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tasks.backups.drills.verdicts import Verdict
 from workers.doctor.finding import Finding, error, ok, warning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
+
+    from tasks.backups.drills.records import Drill
+    from tasks.backups.operations.proving import Standing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,12 +31,16 @@ class BackupFacts:
     """By id: why it is not believed."""
     unsound: Mapping[str, str]
     """By name of the vault: what its last check has found."""
+    proofs: Standing
+    """How restores stand."""
 
 
 def check_backups(facts: BackupFacts) -> Iterator[Finding]:
     """Judge the points and the vaults. Whether one is overdue is judged with the timetable."""
     yield check_points(facts)
     yield check_vaults(facts.unsound)
+    yield check_drill(facts.proofs.newest)
+    yield check_proof(facts.proofs)
 
 
 def check_points(facts: BackupFacts) -> Finding:
@@ -56,6 +64,30 @@ def check_vaults(unsound: Mapping[str, str]) -> Finding:
     return error("vaults", f"damaged: {_named(unsound)}", fix="nightcrew backup verify --slices 1")
 
 
+def check_drill(newest: Drill | None) -> Finding:
+    """Judge what the newest drill has found: that a point is damaged and that nobody knows are two findings."""
+    if newest is None:
+        return ok("drill", "none yet")
+    what = f"of {newest.point_id or 'no point'} on {newest.finished_at:%Y-%m-%d %H:%M}Z: {newest.reason}"
+    if newest.verdict is Verdict.PASS:
+        return ok("drill", f"passed, {what}")
+    if newest.verdict is Verdict.INCONCLUSIVE:
+        return warning("drill-inconclusive", f"nothing was found out by the drill {what}", fix=_again(newest))
+    if newest.way == "disaster":
+        return error("drill-failed", f"the disaster {what}", fix=_again(newest))
+    fix = "nightcrew backup full && nightcrew drill latest   # then look into the vault: backup verify --slices 1"
+    return error("drill-failed", f"the drill {what}", fix=fix)
+
+
+def check_proof(proofs: Standing) -> Finding:
+    """Judge whether anything was proven to restore, not too long ago."""
+    if proofs.overdue:
+        return error(
+            "proof-overdue", proofs.overdue, fix="nightcrew drill   # and nightcrew schedule history drill-weekly"
+        )
+    return ok("proof", str(proofs))
+
+
 def check_engine(path: str | None, name: str) -> Finding:
     """Judge whether the program is there that keeps the vaults."""
     if path is None:
@@ -63,6 +95,13 @@ def check_engine(path: str | None, name: str) -> Finding:
             "backup-engine", f"{name} is not installed: every backup will fail", fix="sudo apt-get install restic"
         )
     return ok("backup-engine", path)
+
+
+def _again(drill: Drill) -> str:
+    if drill.way == "disaster":
+        return "nightcrew drill --disaster"
+    point = f" {drill.point_id}" if drill.point_id else ""
+    return f"nightcrew drill{point}{' --cold' if drill.way == 'cold' else ''}"
 
 
 def _named(reasons: Mapping[str, str]) -> str:

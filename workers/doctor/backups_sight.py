@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tasks.backups.choosing import restorable
 from tasks.backups.operations import list_points, watch_vault
+from tasks.backups.operations.proving import look_at_proofs
 from tasks.backups.operations.vaults import VAULT_NAMES
 from tasks.backups.points import PointState
 from workers.doctor.backups import BackupFacts
@@ -30,6 +31,7 @@ def see_backups(runtime: Runtime) -> BackupFacts:
         newest_proven_at=max((point.taken_at for point in whole if point.proven_at is not None), default=None),
         damaged={point.id: point.state_reason for point in points if point.state is PointState.DAMAGED},
         suspect={point.id: point.state_reason for point in points if point.state is PointState.SUSPECT},
+        proofs=look_at_proofs(runtime, points=points),
         unsound={name: check.detail for name, check in checks.items() if check is not None and not check.is_sound},
     )
 

@@ -13,6 +13,7 @@ from tasks.runtime import BackupOptions, ProfileOptions, RetentionOptions, Vault
 from workers.settings.section import Seconds, Section, Share, Unit
 
 _KEEP: Final = RetentionOptions()
+_DRILLS: Final = timedelta(days=730)
 _VAULT_URL: Final = re.compile(r"(s3|rest):https?://[^/@\s]+/\S*")
 _PROFILE_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _RATE: Final = "KiB a second"
@@ -103,6 +104,10 @@ class BackupSettings(Section):
     """A point smaller than this share of those before it is suspect: it is kept, and lets no older one go."""
     read_whole_below_bytes: Annotated[int, Field(ge=0), Unit("bytes")] = 256 * 1024 * 1024
     """Databases up to this size are read row by row for each point, larger ones for a full one."""
+    drill_after_full: bool = True
+    """Whether each full point is restored and compared as soon as it is stored. The weekly drill is there anyway."""
+    keep_drills: Annotated[int, Field(ge=31, le=36_500), Unit("days")] = _DRILLS.days
+    """How long it is known what a drill has found; the trend of restore times is drawn from it."""
 
     @field_validator("vault", "second_vault", mode="after")
     @classmethod
@@ -150,6 +155,8 @@ class BackupSettings(Section):
             target_rto=timedelta(seconds=self.target_rto_s),
             shrink_share=self.shrink_share,
             read_whole_below_bytes=self.read_whole_below_bytes,
+            drill_after_full=self.drill_after_full,
+            keep_drills=timedelta(days=self.keep_drills),
         )
 
     def _second_vault(self, data_dir: Path) -> VaultOptions | None:

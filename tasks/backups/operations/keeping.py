@@ -9,6 +9,7 @@ from tasks.backups import copying, pruning, verifying
 from tasks.backups.assessment import assess
 from tasks.backups.choosing import choose_point
 from tasks.backups.copying import Copy, Side
+from tasks.backups.operations.drilling import forget_drills
 from tasks.backups.operations.listing import list_points
 from tasks.backups.operations.sources import release_sources
 from tasks.backups.operations.vaults import backup_options, ensure_password, vault_of
@@ -64,7 +65,7 @@ def verify_vaults(runtime: Runtime, *, slices: int) -> dict[str, Any]:
 def prune_vaults(runtime: Runtime, *, dry_run: bool) -> dict[str, Any]:
     """Delete from every vault what its retention lets go, or only say what that is; give what is to be told, by vault.
 
-    The database, too, lets go what it keeps for profiles that are no more.
+    The database, too, lets go what it keeps for profiles that are no more, and what drills have found long ago.
 
     Raises:
         UnsafeRetentionError: the deletions would take what must stay; nothing was deleted.
@@ -86,6 +87,7 @@ def prune_vaults(runtime: Runtime, *, dry_run: bool) -> dict[str, Any]:
         results[name] = prune.run(dry_run=dry_run)
     if not dry_run:
         release_sources(runtime, options)
+        forget_drills(runtime)
     return results
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tasks.backups.kit import Kit, compose_kit
-from tasks.backups.operations.taking import tools_of
-from tasks.backups.operations.vaults import backup_options, ensure_password, vault_of
+from tasks.backups.operations.vaults import backup_options, ensure_password, tools_of, vault_of
 from tasks.backups.store.keys import read_crew, read_password
 
 if TYPE_CHECKING:

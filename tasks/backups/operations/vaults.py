@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import platform
 import secrets
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from tasks.backups.staging import Limits
@@ -114,6 +116,12 @@ def vault_from_kit(kit: Kit, directory: Path, *, name: VaultName = "primary", en
         yield _open(place, private, engine=engine, limits=Limits(nice=0, idle_io=False))
     finally:
         shutil.rmtree(private, ignore_errors=True)
+
+
+def tools_of(vault: Vault) -> dict[str, str]:
+    """Give the versions of what is at work, by name."""
+    program, _, number = vault.engine().partition(" ")
+    return {"nightcrew": version("nightcrew-workers"), "python": platform.python_version(), program: number}
 
 
 def limits_of(options: BackupOptions) -> Limits:

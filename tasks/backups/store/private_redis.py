@@ -33,7 +33,7 @@ from tasks.backups.store.rdb_files import (
     is_of_another_kind,
     server_programs,
 )
-from tasks.backups.store.sandboxes import sandbox
+from tasks.backups.store.sandboxes import sandbox, sweep
 from tasks.errors import TransientError
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ ServerName = Literal["broker", "cache"]
 _MOST_DATABASES: Final = 10_000
 """A dump does not say how many databases its server had; each costs half a kilobyte."""
 
+_PREFIX: Final = "nightcrew-redis-"
 _LOOK_S: Final = 0.02
 _START_PATIENCE_S: Final = 30.0
 _ANSWER_TIMEOUT_S: Final = 60.0
@@ -108,11 +109,12 @@ def read_expectations(
     limits: Limits,
     progress: Progress,
     programs: Sequence[Path] | None = None,
+    look: Callable[[PrivateRedis], None] | None = None,
 ) -> Redis:
     """Say what a dump holds: the same for the same file, whenever it is read.
 
     Another program only comes to another digest, and the digest says whose it is. The file is checked from end to end
-    first. Programs are tried in their order; None: all that are on this machine.
+    first. Programs are tried in their order; None: all that are on this machine. `look` sees the server before it ends.
 
     Raises:
         RdbDamagedError: the file is damaged.
@@ -123,7 +125,11 @@ def read_expectations(
     refusals: list[str] = []
     for program in server_programs() if programs is None else programs:
         try:
-            return _read_with(program, rdb, name=name, member=member, limits=limits, progress=progress)
+            with _checked(program, rdb, name=name, limits=limits, progress=progress) as (server, checked):
+                found = _expectations(server, checked, name=name, member=member, progress=progress)
+                if look is not None:
+                    look(server)
+                return found
         except RdbForeignError as error:
             refusals.append(str(error))
     msg = f"{'; '.join(refusals)}. Install the kind and version of the server that wrote it"
@@ -153,14 +159,18 @@ def private_redis(program: Path, rdb: Path, *, limits: Limits, progress: Progres
             popen.wait()
 
 
-def _read_with(program: Path, rdb: Path, *, name: ServerName, member: str, limits: Limits, progress: Progress) -> Redis:
+@contextmanager
+def _checked(
+    program: Path, rdb: Path, *, name: ServerName, limits: Limits, progress: Progress
+) -> Iterator[tuple[PrivateRedis, RdbFile]]:
+    """Check the file from end to end, and run a server on it during the block."""
     size_bytes = rdb.stat().st_size
     with _workshop() as workshop:
         checked = check_rdb(
             rdb, program, workshop=workshop, limits=limits, tick=lambda: progress(f"check {name}", 0, size_bytes)
         )
     with private_redis(program, rdb, limits=limits, progress=progress) as server:
-        return _expectations(server, checked, name=name, member=member, progress=progress)
+        yield server, checked
 
 
 def _expectations(
@@ -292,14 +302,23 @@ def _load_failure(program: Path, rdb: Path, code: int, log: IO[bytes]) -> CrewEr
     return RdbDamagedError(f"{rdb.name} cannot be loaded by {program.name}: {last[0]}")
 
 
+def sweep_servers() -> None:
+    """Remove what servers have left whose process was killed; the servers themselves died with it."""
+    sweep(_root(), _PREFIX)
+
+
 @contextmanager
 def _workshop() -> Iterator[Path]:
     """Give a new directory that only this user can enter, with a path that leaves room for a socket."""
-    root = tempfile.gettempdir()
-    if len(os.fsencode(root)) > _LONGEST_ROOT:
-        root = "/tmp"  # noqa: S108  the directory in it is new, private, and its name cannot be guessed
-    with sandbox(Path(root), "nightcrew-redis-") as directory:
+    with sandbox(_root(), _PREFIX) as directory:
         yield directory
+
+
+def _root() -> Path:
+    root = Path(tempfile.gettempdir())
+    if len(os.fsencode(root)) > _LONGEST_ROOT:
+        return Path("/tmp")  # noqa: S108  the directory in it is new, private, and its name cannot be guessed
+    return root
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from tasks.backups.manifest import Manifest, Member
 
 REPORT_NAME: Final = "restore.json"
+
+_OTHERS: Final = 0o077
+_PASSABLE: Final = 0o011
 
 
 class TargetExistsError(PermanentError):
@@ -87,18 +91,27 @@ class RestoreTargets:
 def enterable(*directories: Path) -> Iterator[None]:
     """Let other accounts pass through private directories during the block, if we are root.
 
-    A server that refuses to run as root then reaches what we restore for it; nobody can list what lies there.
+    A server that refuses to run as root then reaches what we restore for it; nobody can list what lies there. After the
+    block each directory is as open as it was before.
     """
     if os.geteuid() != 0:
         yield
         return
-    for directory in directories:
-        directory.chmod(0o711)
+    modes = {directory: stat.S_IMODE(directory.stat().st_mode) for directory in directories}
     try:
+        for directory, mode in modes.items():
+            directory.chmod(mode | _PASSABLE)
         yield
     finally:
-        for directory in directories:
-            directory.chmod(0o700)
+        for directory, mode in modes.items():
+            directory.chmod(mode)
+
+
+def close_again(directory: Path) -> None:
+    """Close a directory that whoever was killed in `enterable` has left passable; any other stays as it is."""
+    mode = stat.S_IMODE(directory.stat().st_mode)
+    if mode & _OTHERS == _PASSABLE:
+        directory.chmod(mode & ~_PASSABLE)
 
 
 def _check_absent(to: Path) -> None:

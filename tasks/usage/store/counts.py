@@ -21,6 +21,7 @@ from nightcrew.messages import DrainUsage
 from tasks.ledger.dead_letters import letter_of_entry
 from tasks.ledger.tables import DeadLetter
 from tasks.transactions import begin_read, begin_write
+from tasks.usage.entries import BEGINNING, id_order
 from tasks.usage.merging import Tally
 from tasks.usage.position import Position, RefusedCountsError
 from tasks.usage.tables import UsageCount, UsageHour, UsageIncident, UsageOffset, UsageProducer
@@ -90,6 +91,8 @@ class SqlUsageCounts:
                 _write_rejected(connection, partition, batch.rejected, now)
                 _write_incidents(connection, partition, incidents, now)
                 moved = update(UsageOffset).where(UsageOffset.partition == partition)
+                if expected is not None and expected.epoch != epoch:
+                    moved = moved.values(proven_id=None)  # that was of another log
                 connection.execute(moved.values(epoch=epoch, last_id=batch.last_id, updated_at=now))
         except (sql_errors.IntegrityError, sql_errors.DataError) as error:
             raise RefusedCountsError(str(error.orig)) from error
@@ -134,11 +137,24 @@ class SqlUsageCounts:
         with begin_write(self._engine) as connection:
             return sum(connection.execute(delete(table).where(is_old)).rowcount for table, is_old in found)
 
-    def mark_proven(self, partition: int, entry_id: str) -> None:
-        """Note that a proven restore point contains the log up to this entry."""
-        marked = update(UsageOffset).where(UsageOffset.partition == partition).values(proven_id=entry_id)
-        with begin_write(self._engine) as connection:
-            connection.execute(marked)
+
+def note_proven(connection: Connection, positions: Mapping[int, tuple[str, str]]) -> None:
+    """Note, in a transaction of the caller, what a restore point contains that was restored and found equal.
+
+    By partition: epoch and last entry. A proof of another log says nothing of this one, an older proof nothing new.
+    What the counts themselves do not contain yet is not proven either: then they were restored from an older point.
+    """
+    query = select(UsageOffset.partition, UsageOffset.epoch, UsageOffset.last_id, UsageOffset.proven_id)
+    rows = connection.execute(query.where(UsageOffset.partition.in_(positions)).order_by(UsageOffset.partition)).all()
+    for row in rows:
+        epoch, entry_id = positions[row.partition]
+        contained = min(entry_id, row.last_id, key=id_order)
+        if epoch != row.epoch or id_order(contained) <= id_order(row.proven_id or BEGINNING):
+            continue
+        # As it was read: a drain may have met another log meanwhile, another drill may have proven more.
+        as_read = (UsageOffset.epoch == epoch, UsageOffset.proven_id.is_not_distinct_from(row.proven_id))
+        marked = update(UsageOffset).where(UsageOffset.partition == row.partition, *as_read)
+        connection.execute(marked.values(proven_id=contained))
 
 
 def _lock(connection: Connection, partition: int, expected: Position | None, now: datetime) -> Applied:

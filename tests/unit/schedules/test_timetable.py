@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nightcrew.messages import DrainUsage, RunCanary
+from nightcrew.messages import DrainUsage, DrillRestore, RunCanary
 from schedules.entries import Entry, by_name
 from schedules.timetable import ENTRIES, EVERY_ENTRY, timetable_of
 
@@ -97,6 +97,21 @@ def test_a_night_has_one_backup() -> None:
     assert [slot.isoweekday() for slot in nights["backup-weekly"]] == [7]
     later = zip(taken, nights["vault-verify"], nights["vault-prune"], strict=True)
     assert all(backup < verify < prune for backup, verify, prune in later)
+
+
+def test_drills_come_by_themselves() -> None:
+    """One a week of what is most due, when the night's backup is there, and a cold one a month."""
+    timetable = timetable_of(backups=True, hourly=False, second_vault=False)
+    weekly, cold = timetable["drill-weekly"], timetable["drill-cold-monthly"]
+    assert (weekly.message, cold.message) == (DrillRestore(), DrillRestore(cold=True))
+    year = datetime(2026, 1, 1, tzinfo=UTC)
+    assert len(list(weekly.slots_between(year, year + timedelta(days=364)))) == 52
+    assert len(list(cold.slots_between(year, year + timedelta(days=364)))) == 12
+    backups = {slot.date(): slot for slot in timetable["backup-nightly"].slots_between(year, year + timedelta(days=99))}
+    assert all(backups[slot.date()] < slot for slot in weekly.slots_between(year, year + timedelta(days=90)))
+    assert not {"drill-weekly", "drill-cold-monthly"} & set(
+        timetable_of(backups=False, hourly=False, second_vault=False)
+    )
 
 
 def test_settings_choose_the_rest() -> None:

@@ -36,19 +36,29 @@ def hand_over(make: "Callable[[], Message]", data_dir: Path | None, *, no_wait: 
     Raises:
         CliError: the message is refused, the crew takes no backups, or there is no crew.
     """
-    message = _made(make)
+    message = made(make)
     with open_crew(data_dir) as crew:
-        _check_enabled(crew)
-        job_id = _enqueue(crew, message)
+        check_enabled(crew)
         if no_wait:
-            _show_queued(job_id, message, json=json)
+            _show_queued(_enqueue(crew, message), message, json=json)
             return ExitCode.OK
-        with _screen(json=json) as screen:
-            ended = _follow(crew, job_id, screen)
+        ended = follow_to_end(crew, message, json=json)
     return _show_end(ended, json=json)
 
 
-def _made(make: "Callable[[], Message]") -> "Message":
+def follow_to_end(crew: CrewContext, message: "Message", *, json: bool) -> "Run":
+    """Enqueue a job, show how it goes on, and give it as it ended."""
+    job_id = _enqueue(crew, message)
+    with _screen(json=json) as screen:
+        return _follow(crew, job_id, screen)
+
+
+def made(make: "Callable[[], Message]") -> "Message":
+    """Make a message of what the operator has said.
+
+    Raises:
+        CliError: the message is refused.
+    """
     from nightcrew.errors import InvalidMessageError
 
     try:
@@ -57,7 +67,12 @@ def _made(make: "Callable[[], Message]") -> "Message":
         raise CliError(str(error), code=ExitCode.USAGE) from error
 
 
-def _check_enabled(crew: CrewContext) -> None:
+def check_enabled(crew: CrewContext) -> None:
+    """Refuse a crew that takes no backups.
+
+    Raises:
+        CliError: it is one.
+    """
     if not crew.settings.backups.enabled:
         hint = "set backups.enabled to true and start the crew again"
         raise CliError("this crew takes no backups", hint=hint, code=ExitCode.CONFIGURATION)

@@ -36,7 +36,8 @@ def list_points(
     "taken_at", "size_bytes", "staged_bytes", "added_bytes", "rows", "is_unchanged", "is_held", "proven_at",
     "predicted_rto_s", "vaults", "independent_copies"}], "vaults": [{"vault", "points", "stored_bytes", "free_bytes",
     "growth_bytes_per_day", "days_until_full", "outlook", "compression", "dedup", "checked_at", "is_sound"}],
-    "unreadable": {SNAPSHOT: REASON}}; with --from-vault or --kit the second is empty, else the third
+    "unreadable": {SNAPSHOT: REASON}, "proven", "could_restore_to", "last_drill", "predicted_rto": as `status` gives
+    them}; with --from-vault or --kit the second is empty and the last four are not there, else the third is empty
     """
     if from_vault or kit is not None:
         document = _of_vault(data_dir, kit, vault, profile)
@@ -51,6 +52,7 @@ def list_points(
 
 def _of_crew(crew: CrewContext, profile: str | None) -> dict[str, Any]:
     from tasks.backups.operations import list_copies, list_points, point_to_json, watch_vault
+    from tasks.backups.operations.proving import look_at_proofs
 
     points = list_points(crew.runtime, profile=profile)
     copies = list_copies(crew.runtime, points)
@@ -59,6 +61,7 @@ def _of_crew(crew: CrewContext, profile: str | None) -> dict[str, Any]:
         "points": [point_to_json(point, copies.get(point.id, ())) for point in points],
         "vaults": [_standing(watch_vault(crew.runtime, name)) for name in names],
         "unreadable": {},
+        **look_at_proofs(crew.runtime).to_json(),
     }
 
 
@@ -95,6 +98,8 @@ def _standing(standing: "VaultStanding") -> dict[str, Any]:
 def _print(document: Mapping[str, Any]) -> None:
     rows = [_row(point) for point in document["points"]]
     print_table(("point", "taken (UTC)", "kind", "chain", "size", "added", "state", "proven", "copies"), rows)
+    if rows and (proofs := document.get("proven")):
+        print_line(f"proven: {proofs['says']}")
     if not rows:
         print_line("no restore point yet; take one with: nightcrew backup full")
     for vault in document["vaults"]:

@@ -8,6 +8,7 @@ Read `base.py` first, then the module of the capability.
 
 from nightcrew.messages.backups import (
     CopyToSecondVault,
+    DrillRestore,
     PruneVault,
     RunFullBackup,
     RunIncrementalBackup,
@@ -21,6 +22,7 @@ from nightcrew.messages.usage import DrainUsage
 __all__ = [
     "CopyToSecondVault",
     "DrainUsage",
+    "DrillRestore",
     "FireSchedule",
     "Message",
     "PruneVault",

@@ -13,6 +13,7 @@ DeltaBase = Literal["previous", "full"]
 """What a delta is against: the newest point of the chain, or the full that the chain begins with."""
 
 _PROFILE = re.compile(r"[a-z][a-z0-9-]{0,31}")
+_POINT = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _MOST_SLICES = 256  # more slices than restic has (a byte names one)
 
 
@@ -88,7 +89,33 @@ class CopyToSecondVault(Message):
     queue: ClassVar[str] = "nightcrew.backups"
 
 
+@dataclass(frozen=True, kw_only=True)
+class DrillRestore(Message):
+    """Restore a point into a sandbox, compare it with what it was, and see that damage would have been noticed."""
+
+    kind: ClassVar[str] = "backups.drill"
+    queue: ClassVar[str] = "nightcrew.backups"
+
+    point: str | None = None
+    """Which point: the beginning of its id, or a nickname such as `latest`. None: the one whose proof is most due."""
+    cold: bool = False
+    """Restore as on a bare machine: a fresh process, an empty cache, the recovery kit alone, no source in reach."""
+
+    def __post_init__(self) -> None:
+        if self.point is not None:
+            _check_point(self.point)
+        if type(self.cold) is not bool:
+            msg = f"cold must be true or false, not {self.cold!r}"
+            raise InvalidMessageError(msg)
+
+
 def _check_profile(profile: object) -> None:
     if not isinstance(profile, str) or not _PROFILE.fullmatch(profile):
         msg = f"profile must be a name in kebab case of at most 32 characters, not {profile!r}"
+        raise InvalidMessageError(msg)
+
+
+def _check_point(point: object) -> None:
+    if not isinstance(point, str) or not _POINT.fullmatch(point):
+        msg = f"point must be the beginning of an id or a nickname such as 'latest', not {point!r}"
         raise InvalidMessageError(msg)

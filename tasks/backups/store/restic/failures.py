@@ -117,13 +117,17 @@ def damaged_packs(said: str) -> list[str]:
     return sorted(set(_PACK.findall(said)))
 
 
-def why_give_up(errors: str) -> tuple[type[CrewError], str] | None:
+def why_give_up(errors: str, *, tries_again: bool = True) -> tuple[type[CrewError], str] | None:
     """Say what restic would try again for a quarter of an hour, without a word on standard output; None: it may.
 
     A full disk and keys that are refused do not change with a second try. And where a vault is not even opened, which
     0.17 and newer try as long, nothing is under way yet that would be lost: the whole run is tried again.
+
+    Without `tries_again` anything that is tried again is damage: of a copy on this disk, which nobody else touches.
     """
     tried = [(found[1], found[2].strip()[:_LONGEST]) for found in _RETRIED.finditer(errors)]
+    if tried and not tries_again:
+        return VaultDamagedError, f"a copy on this disk cannot be read: {tried[0][1]}"
     for _, said in tried:
         if _NO_ROOM.search(said):
             return VaultUnreachableError, f"the engine cannot write: {said}"

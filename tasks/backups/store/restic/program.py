@@ -46,6 +46,8 @@ class Restic:
     limits: Limits
     patience_s: float = PATIENCE_S
     """How long the engine may wait for the place of the vault without a byte."""
+    tries_again: bool = True
+    """Whether the engine may try again what has failed; see `why_give_up`."""
 
     @cached_property
     def version(self) -> Version:
@@ -187,7 +189,7 @@ class Restic:
             raise EngineMissingError(msg) from error
 
     def _give_up(self, errors: str) -> None:
-        if found := why_give_up(errors):
+        if found := why_give_up(errors, tries_again=self.tries_again):
             kind, said = found
             msg = f"{said} (vault {self.place.name})"
             raise kind(msg)

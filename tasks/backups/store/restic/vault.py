@@ -31,14 +31,29 @@ class ResticVault:
     """A vault kept by restic. See `tasks.backups.vaults.Vault` for what each method promises."""
 
     def __init__(
-        self, place: VaultPlace, *, program: str, cache: Path, limits: Limits, patience_s: float = PATIENCE_S
+        self,
+        place: VaultPlace,
+        *,
+        program: str,
+        cache: Path,
+        limits: Limits,
+        patience_s: float = PATIENCE_S,
+        tries_again: bool = True,
     ) -> None:
         """Know how it is opened; `cache` is a private directory of its own, and nothing is asked of it yet.
 
-        `patience_s` is how long its place may say nothing before the engine is ended.
+        `patience_s` is how long its place may say nothing before the engine is ended; without `tries_again` it is ended
+        as soon as something cannot be read, as is right for a copy that nobody else touches.
         """
         self.place = place
-        self._restic = Restic(place=place, program=program, cache=cache, limits=limits, patience_s=patience_s)
+        self._restic = Restic(
+            place=place,
+            program=program,
+            cache=cache,
+            limits=limits,
+            patience_s=patience_s,
+            tries_again=tries_again,
+        )
 
     def engine(self) -> str:
         """Name program and version."""

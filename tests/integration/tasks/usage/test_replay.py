@@ -13,7 +13,9 @@ import pytest
 from nightcrew import wire
 from nightcrew.signing import Guard, Signer, SigningKey
 from tasks.runtime import UsageOptions
+from tasks.transactions import begin_write
 from tasks.usage.housekeeping import compact_log, keep_house
+from tasks.usage.operations import note_proven
 from tasks.usage.position import LogGapError
 from tasks.usage.store import RedisUsageLog, SqlUsageCounts, UsageQueries
 from tests.support.databases import opened_engine
@@ -49,6 +51,13 @@ def position_of(crew: Crew) -> Position:
     position = SqlUsageCounts(crew.engine).position(0)
     assert position is not None
     return position
+
+
+def prove(crew: Crew) -> None:
+    """Note that a copy as the database is now was restored and found equal."""
+    position = position_of(crew)
+    with begin_write(crew.engine) as connection:
+        note_proven(connection, {0: (position.epoch, position.last_id)})
 
 
 def compact(crew: Crew, *, now: datetime, guard: Guard | None = None) -> int:
@@ -157,7 +166,7 @@ def test_restore_point_is_a_border_of_segments(sqlite_crew: Crew, tmp_path: Path
     sqlite_crew.log_add({"a": 1})
     sqlite_crew.drain()
     copy = copy_of(sqlite_crew, tmp_path / "point.db")
-    SqlUsageCounts(sqlite_crew.engine).mark_proven(0, position_of(sqlite_crew).last_id)
+    prove(sqlite_crew)
     sqlite_crew.log_add({"a": 1})
     sqlite_crew.log_add({"a": 1})
     sqlite_crew.drain()
@@ -174,7 +183,7 @@ def test_proven_entries_are_forgotten(sqlite_crew: Crew, tmp_path: Path) -> None
     sqlite_crew.drain()
     proven = copy_of(sqlite_crew, tmp_path / "proven.db")
     counts = SqlUsageCounts(sqlite_crew.engine)
-    counts.mark_proven(0, position_of(sqlite_crew).last_id)
+    prove(sqlite_crew)
     sqlite_crew.log_add({"a": 2})
     sqlite_crew.drain()
     log, position = RedisUsageLog(sqlite_crew.redis), position_of(sqlite_crew)

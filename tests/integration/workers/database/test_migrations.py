@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-REVISIONS = ["0001", "0002", "0003", "0004"]
+REVISIONS = ["0001", "0002", "0003", "0004", "0005"]
 
 _MIGRATE = """
 import sys
@@ -149,7 +149,7 @@ def test_rows_of_the_first_release_stay(empty_engine: Engine) -> None:
             values = {name: as_stored(value, has_instants=has_instants) for name, value in row.items()}
             connection.execute(insert(old).values(values))
     before = first_release_rows(empty_engine)
-    assert migrate(empty_engine) == ["0002", "0003", "0004"]
+    assert migrate(empty_engine) == REVISIONS[1:]
     assert first_release_rows(empty_engine) == before
     [run] = selecting.newest(empty_engine, Filter(), limit=2)
     assert (run.state, run.watched, run.entry, run.is_late) == (State.DEAD, False, None, None)

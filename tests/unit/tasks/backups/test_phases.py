@@ -78,6 +78,17 @@ def test_progress_is_a_checkpoint() -> None:
         work()
 
 
+def test_every_text_says_what_the_job_is_about_once_that_is_known() -> None:
+    """A list of jobs shows which point is drilled, and the phase."""
+    watcher = Watcher()
+    phases = Phases(watcher, {"choose": 1.0, "copy": 1.0}, Stopwatch())
+    with phases.phase("choose"):
+        phases.about = "a1b2"
+    with phases.phase("copy") as progress:
+        progress("copy", 50, 100)
+    assert [text for _, text in watcher.heard] == ["choose", "a1b2: copy", "a1b2: copy 50 % of 100 B"]
+
+
 _steps = st.tuples(st.sampled_from("abc"), st.integers(0, 120), st.sampled_from([None, 0, 100]))
 
 

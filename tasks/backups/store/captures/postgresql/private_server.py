@@ -22,7 +22,7 @@ from sqlalchemy import URL
 
 from tasks.backups.store.captures.postgresql.sessions import conninfo
 from tasks.backups.store.captures.postgresql.tools import find_tools
-from tasks.backups.store.sandboxes import sandbox
+from tasks.backups.store.sandboxes import sandbox, sweep
 from tasks.errors import PermanentError
 
 if TYPE_CHECKING:
@@ -104,6 +104,24 @@ def private_server(
         if server.returncode != 0:
             msg = f"the server of the restored database did not stop in order: {_last_words(place)}"
             raise PermanentError(msg)
+
+
+def as_server_account(directory: Path) -> list[str]:
+    """Give what to put before a program of PostgreSQL that refuses to run as root, and hand a directory over to it.
+
+    Raises:
+        PermanentError: there is no account to run it as.
+    """
+    if os.geteuid() != 0:
+        return []
+    account = _account()
+    _hand_over(directory, account)
+    return ["setpriv", *_as(account), "--"]
+
+
+def sweep_servers() -> None:
+    """Remove what servers have left whose process was killed; the servers themselves died with it."""
+    sweep(_short_root(), _PREFIX)
 
 
 @contextmanager

@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     from tasks.backups.staging import Link, Stage
 
 _NOTE: Final = "README.txt"
-_DUMP_FILE: Final = "dump.pgc"
-_CLUSTER: Final = "cluster"
+DUMP_FILE: Final = "dump.pgc"
+"""A dump, as it is restored."""
+CLUSTER: Final = "cluster"
+"""A data directory, as it is restored."""
 _SETTINGS_OF_SOURCE: Final = "postgresql.auto.conf"
 _FOREIGN_FILES: Final = ("standby.signal", "recovery.signal", "postmaster.pid", "postmaster.opts")
 
@@ -117,7 +119,7 @@ def load_dump(dump: Path, url: str | URL, stage: Stage, *, tools: Path | None = 
 
 
 def _restore_dump(link: Link, stage: Stage) -> RestoredDatabase:
-    source, dump = _member(link, DUMP), stage.directory / _DUMP_FILE
+    source, dump = _member(link, DUMP), stage.directory / DUMP_FILE
     if not source.exists():
         msg = "the restore point is an increment: it has no dump, only a data directory can be restored"
         raise PermanentError(msg)
@@ -130,7 +132,7 @@ def _restore_cluster(links: Sequence[Link], expected: Database, stage: Stage, to
     if anchor is None:
         msg = f"the restore point is a dump alone: {expected.details.get('increments', 'it has no base backup')}"
         raise PermanentError(msg)
-    cluster = stage.directory / _CLUSTER
+    cluster = stage.directory / CLUSTER
     found = find_tools(tools, server_major=anchor.major)
     toolbox = Toolbox(tools=found, environment={"LC_ALL": "C"}, cwd=stage.directory, limits=stage.limits)
     bases = [place for place, link in enumerate(links) if _member(link, BASE).exists()]

@@ -1,0 +1,1 @@
+"""Restored PostgreSQL databases in drills."""
