@@ -14,6 +14,7 @@ from rich.console import Console
 from tests.benchmarks import counting, report
 from tests.benchmarks.backups import claims_table, costs_table, measure_backups
 from tests.benchmarks.backups_data import WHOLE_BYTES
+from tests.benchmarks.backups_drills import drills_table, measure_drills
 from tests.benchmarks.bare import running_bare_celery
 from tests.benchmarks.jobs import JobBench
 from tests.benchmarks.machine import machine_facts
@@ -94,12 +95,14 @@ def _measure_postgresql(options: argparse.Namespace, console: Console, scale: fl
 
 
 def _measure_backups(options: argparse.Namespace, console: Console, scale: float) -> None:
-    """Measure backups, once: a round takes minutes."""
+    """Measure backups and drills, once: a round takes minutes."""
     if options.only and not any("backup" in name for name in options.only):
         return
     size_bytes = round(WHOLE_BYTES * scale)
     costs = measure_backups(size_bytes, lambda line: console.print(line, style="dim", highlight=False))
     console.print(costs_table(costs, size_bytes), claims_table(costs))
+    drills = measure_drills(size_bytes, lambda line: console.print(line, style="dim", highlight=False))
+    console.print(drills_table(drills, size_bytes))
 
 
 def _measure(rows: Sequence[Contender], options: argparse.Namespace, console: Console) -> dict[str, Result]:

@@ -21,7 +21,7 @@ from tasks.backups.vaults import Tags, VaultPlace
 from tests.benchmarks.measuring import WrongCountError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from tasks.backups.staging import DatabaseCapture
@@ -108,6 +108,12 @@ class Ours:
         (stage / FILE_NAME).write_bytes(link.manifest.to_json())
         self._vault().put(stage, tags=_tags(link.manifest), sizes=_sizes(stage), progress=_silent)
         return link
+
+    def fetch(self, manifest: Manifest, names: Sequence[str], to: Path) -> None:
+        """Get members of a point from the vault."""
+        vault = self._vault()
+        [snapshot] = [one for one in vault.list() if one.tags.point == manifest.point]
+        vault.get(snapshot.id, names, to, progress=_silent)
 
     def _vault(self) -> ResticVault:
         place = VaultPlace(name="primary", location=str(self.repository), password_file=self.directory / "password")

@@ -11,6 +11,7 @@ import pytest
 from tests.benchmarks.backups import ALONE, CLAIMS, COMPRESS, COPY, OURS, changes, claims_table, measure_backups
 from tests.benchmarks.backups_contenders import Ours, check_restore
 from tests.benchmarks.backups_data import Way, build_shop, change_shop
+from tests.benchmarks.backups_drills import FULL, INCREMENT, drills_table, measure_drills
 from tests.benchmarks.backups_measuring import Cost
 from tests.benchmarks.measuring import WrongCountError
 
@@ -46,6 +47,15 @@ def test_a_hundredth_is_updated_and_appended(tmp_path: Path, way: Way) -> None:
     updated = ids[:-appended]
     newest = sum(number > before.rows["events"] * 0.96 for number in updated) / len(updated)
     assert newest > 0.6 if way == "hot" else newest < 0.3
+
+
+@pytest.mark.long
+def test_drills_are_measured() -> None:
+    """Small, so no ratio is looked at; that everything was equal is seen by the measuring itself."""
+    costs = measure_drills(SMALL_BYTES, lambda _line: None)
+    assert list(costs) == [FULL, INCREMENT]
+    assert all(cost.restore.cpu_s > 0 and cost.validation.cpu_s > 0 for cost in costs.values())
+    assert drills_table(costs, SMALL_BYTES).row_count == 2
 
 
 @pytest.mark.long
