@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SETTINGS = {"NIGHTCREW_BACKUPS__ENABLED": "true"}
 
-_KEYS = 3_000
+_KEYS = 8_000
 
 
 @contextmanager

@@ -98,6 +98,14 @@ class Drill:
             check.differences and check.artefact != "invariants" and check.name != MODEL_LOAD for check in self.checks
         )
 
+    def to_summary(self) -> dict[str, Any]:
+        """Give the same as `to_json` without checks, mutants and timeline one by one."""
+        whole = self.to_json()
+        mutants = {name: value for name, value in whole["mutants"].items() if name != "each"}
+        return {name: value for name, value in whole.items() if name not in {"checks", "timeline"}} | {
+            "mutants": mutants
+        }
+
     def to_json(self) -> dict[str, Any]:
         """Give it with the keys that `drill --json` documents."""
         return {

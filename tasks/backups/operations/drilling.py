@@ -179,7 +179,7 @@ def drill_job(runtime: Runtime, message: DrillRestore) -> dict[str, Any]:
     if drill.verdict is Verdict.INCONCLUSIVE:
         msg = f"{what} found nothing out: {drill.reason}"
         raise DrillInconclusiveError(msg)
-    return drill.to_json()
+    return drill.to_summary()
 
 
 def list_drills(

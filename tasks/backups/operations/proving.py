@@ -49,7 +49,7 @@ class Standing:
         return {
             "proven": self.coverage.to_json() | {"says": str(self)},
             "could_restore_to": None if self.reachable is None else self.reachable.to_json(),
-            "last_drill": None if self.newest is None else summary_of(self.newest),
+            "last_drill": None if self.newest is None else self.newest.to_summary(),
             "predicted_rto": None if self.prediction is None else self.prediction.to_json(),
         }
 
@@ -114,7 +114,7 @@ def past_drills(runtime: Runtime) -> dict[str, Any]:
     standing = look_at_proofs(runtime)
     every = list_drills(runtime)
     return {
-        "drills": [summary_of(drill) for drill in every],
+        "drills": [drill.to_summary() for drill in every],
         "times": [times.to_json() for times in restore_times(every)],
         **standing.to_json(),
     }
@@ -138,11 +138,3 @@ def report_page(runtime: Runtime) -> str:
         points=points,
     )
     return render(page)
-
-
-def summary_of(drill: Drill) -> dict[str, Any]:
-    """Give a drill as JSON without its checks, its mutants and its timeline one by one."""
-    whole = drill.to_json()
-    left_out = {"checks", "timeline", "mutants"}
-    mutants = {name: value for name, value in whole["mutants"].items() if name != "each"}
-    return {name: value for name, value in whole.items() if name not in left_out} | {"mutants": mutants}

@@ -44,12 +44,12 @@ def _details(
 ) -> "tuple[PointDetails, list[dict[str, Any]]]":
     from tasks.backups.choosing import choose_point
     from tasks.backups.operations import describe_point, list_vault, show_point
-    from tasks.backups.operations.proving import drills_of_point, summary_of
+    from tasks.backups.operations.proving import drills_of_point
 
     if kit is None:
         with open_crew(data_dir) as crew:
             details = show_point(crew.runtime, wanted)
-            return details, [summary_of(drill) for drill in drills_of_point(crew.runtime, details.point.id)]
+            return details, [drill.to_summary() for drill in drills_of_point(crew.runtime, details.point.id)]
     with opened_vault(None, kit, vault) as opened:
         return describe_point(opened, choose_point(list_vault(opened).points, wanted)), []
 

@@ -63,7 +63,7 @@ class SqlDrillBook:
             number = connection.scalar(insert(StoredDrill).values(**_row_of(judged)).returning(StoredDrill.id))
             recorded = replace(judged, id=number)
             if recorded.verdict is Verdict.PASS:
-                self._attempt.complete_in(connection, recorded.to_json())
+                self._attempt.complete_in(connection, recorded.to_summary())  # the row above has all of it
             else:
                 self._attempt.guard(connection)
         return recorded

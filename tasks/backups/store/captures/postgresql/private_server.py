@@ -61,6 +61,10 @@ _SETTINGS: Final = {
 _HBA: Final = "local all all trust\n"  # the socket lies in a directory that nobody else can enter
 
 
+class RestoredServerError(PermanentError):
+    """A server does not run on what was restored; the text has its last words."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Place:
     """Where sockets, settings and messages of the server are, and whose it is."""
@@ -87,7 +91,8 @@ def private_server(
 
     Raises:
         ProgramMissingError: the server of this version is not installed.
-        PermanentError: it ends by itself; the text has its last words.
+        RestoredServerError: it ends by itself, or is another one than was captured.
+        PermanentError: the machine does not let it run, or it does not stop in order.
     """
     found = find_tools(tools, server_major=int((cluster / "PG_VERSION").read_text().strip()))
     program = found.path("postgres")
@@ -107,16 +112,17 @@ def private_server(
 
 
 def as_server_account(directory: Path) -> list[str]:
-    """Give what to put before a program of PostgreSQL that refuses to run as root, and hand a directory over to it.
+    """Give what to put before a program of PostgreSQL: it dies with us, and is not root, for whom it would not run.
+
+    A directory is handed over to the account that it runs as then.
 
     Raises:
         PermanentError: there is no account to run it as.
     """
-    if os.geteuid() != 0:
-        return []
-    account = _account()
-    _hand_over(directory, account)
-    return ["setpriv", *_as(account), "--"]
+    account = _account() if os.geteuid() == 0 else None
+    if account is not None:
+        _hand_over(directory, account)
+    return ["setpriv", *_as(account), "--pdeathsig", "KILL", "--"]
 
 
 def sweep_servers() -> None:
@@ -166,14 +172,14 @@ def _wait(server: subprocess.Popen[bytes], place: _Place, url: URL, tick: Callab
         tick()
         if server.poll() is not None:
             msg = f"the restored database does not start: {_last_words(place)}"
-            raise PermanentError(msg)
+            raise RestoredServerError(msg)
         try:
             with psycopg.connect(conninfo(url), connect_timeout=10):
                 return
         except psycopg.OperationalError as error:
             if "does not exist" in str(error):  # the role or the database: waiting will not make it
                 msg = f"the restored server is not the one that was captured: {str(error).splitlines()[-1].strip()}"
-                raise PermanentError(msg) from error
+                raise RestoredServerError(msg) from error
             time.sleep(_POLL_S)
 
 

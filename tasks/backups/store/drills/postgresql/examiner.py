@@ -17,11 +17,11 @@ from sqlalchemy.exc import DBAPIError
 
 from tasks.backups.drills.verdicts import Check
 from tasks.backups.store.captures.postgresql.expectations import Reading
+from tasks.backups.store.captures.postgresql.private_server import RestoredServerError
+from tasks.backups.store.captures.postgresql.running import RefusedError
 from tasks.backups.store.captures.postgresql.sessions import opened_session, patiently
-from tasks.backups.store.drills.postgresql.mutants import mutants_of
-from tasks.backups.store.drills.postgresql.serving import serving
-from tasks.backups.store.programs import ProgramMissingError
-from tasks.errors import PermanentError
+from tasks.backups.store.drills.postgresql.mutants import DamagedPageError, damage_in, mutants_of
+from tasks.backups.store.drills.postgresql.serving import NothingToServeError, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -47,6 +47,9 @@ _HEAPS: Final = f"""
 """  # noqa: S608  all of it is written here
 
 
+_VERIFIES_HEAPS: Final = "SELECT count(*) FROM pg_catalog.pg_proc WHERE proname = 'verify_heapam'"
+
+
 class PostgresqlExaminer:
     """Looks at a restored PostgreSQL database."""
 
@@ -64,9 +67,7 @@ class PostgresqlExaminer:
                     return look(connection, expected, lambda: progress("comparing", 0))
                 finally:
                     transaction.rollback()  # looking makes an extension, which is not to stay
-        except ProgramMissingError:
-            raise
-        except PermanentError as error:  # it does not start, or cannot be read to its end
+        except (NothingToServeError, RestoredServerError, RefusedError, DamagedPageError) as error:
             return [_check("content", 1, "servers", [str(error)])]
 
     def mutants(self, subject: Subject, progress: Progress) -> Sequence[Mutant]:
@@ -79,8 +80,17 @@ def look(connection: Connection, expected: Database, tick: Callable[[], None]) -
     """Compare a database in the transaction that a connection is in.
 
     Raises:
-        PermanentError: it cannot be read to its end.
+        DamagedPageError: it cannot be read to its end.
     """
+    try:
+        return _look(connection, expected, tick)
+    except DBAPIError as error:
+        if (said := damage_in(error)) is None:
+            raise
+        raise DamagedPageError(said) from error
+
+
+def _look(connection: Connection, expected: Database, tick: Callable[[], None]) -> list[Check]:
     is_whole = any(table.fingerprint is not None for table in expected.tables)
     found = Reading(connection, is_whole=is_whole, tick=tick).database()
     here, there = ({table.name: table for table in which.tables} for which in (found, expected))
@@ -149,7 +159,8 @@ def _indexes(connection: Connection, tick: Callable[[], None]) -> Check:
     indexes = connection.exec_driver_sql(_INDEXES).scalars().all()
     for name in indexes:
         said += _answers(connection, f"SELECT {place}.bt_index_check('{_literal(name)}', true)", name, tick)
-    heaps = connection.exec_driver_sql(_HEAPS).scalars().all()
+    can_read_heaps = connection.exec_driver_sql(_VERIFIES_HEAPS).scalar()  # since PostgreSQL 14
+    heaps = connection.exec_driver_sql(_HEAPS).scalars().all() if can_read_heaps else []
     for name in heaps:
         query = f"SELECT min(msg) FROM {place}.verify_heapam('{_literal(name)}')"  # noqa: S608  quoted
         said += _answers(connection, query, name, tick)
@@ -157,13 +168,15 @@ def _indexes(connection: Connection, tick: Callable[[], None]) -> Check:
 
 
 def _answers(connection: Connection, query: str, name: str, tick: Callable[[], None]) -> list[str]:
-    """Give what is wrong with one of them; what the server refuses to read is wrong, too."""
+    """Give what is wrong with one of them; pages that the server cannot read are wrong, a full disk is not."""
     with connection.begin_nested() as savepoint:
         try:
             [found] = patiently(connection, query, tick)
         except DBAPIError as error:
+            if (said := damage_in(error)) is None:
+                raise
             savepoint.rollback()
-            return [f"{name}: {str(error.orig).partition(chr(10))[0]}"]
+            return [f"{name}: {said}"]
     return [f"{name}: {found}"] if found else []
 
 

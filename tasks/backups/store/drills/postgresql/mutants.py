@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy.exc import DBAPIError
 
@@ -45,6 +45,21 @@ _GARBAGE: Final = b"\xff" * 6
 _PAGE_BYTES: Final = 8192
 
 
+_DAMAGE: Final = frozenset({"XX001", "XX002"})
+"""https://www.postgresql.org/docs/current/errcodes-appendix.html: data corrupted, index corrupted."""
+_SEEN_IN_ROWS_ALONE: Final = frozenset({"change-one-letter-of-a-text", "change-a-number", "break-a-foreign-key"})
+
+
+class DamagedPageError(PermanentError):
+    """The server cannot read what was restored to its end."""
+
+
+def damage_in(error: DBAPIError) -> str | None:
+    """Give what the server says of damaged pages; None where it says something else, such as that the disk is full."""
+    is_damage = getattr(error.orig, "sqlstate", None) in _DAMAGE
+    return str(error.orig).partition("\n")[0] if is_damage else None
+
+
 def mutants_of(
     subject: Subject, expected: Database, look: Look, examine: Examine, progress: Progress
 ) -> Sequence[Mutant]:
@@ -56,7 +71,7 @@ def mutants_of(
     """
     with serving(subject, progress) as url, opened_session(url) as connection, connection.begin():
         catalogue = Catalogue.read(connection)
-        plans = {name: _plan(name, catalogue, subject) for name in BY_STATEMENTS}
+        plans = {name: _plan(name, catalogue, subject, expected) for name in BY_STATEMENTS}
         files = catalogue.files
     trials = _Trials(
         subject=subject,
@@ -73,8 +88,10 @@ def mutants_of(
     ]
 
 
-def _plan(name: str, catalogue: Catalogue, subject: Subject) -> Sequence[str] | str:
+def _plan(name: str, catalogue: Catalogue, subject: Subject, expected: Database) -> Sequence[str] | str:
     """Give the statements of a damage, or why it cannot be done."""
+    if name in _SEEN_IN_ROWS_ALONE and expected.unread:
+        return f"rows were not read when it was captured: {expected.unread}"
     try:
         return BY_STATEMENTS[name](catalogue, chance(subject, f"postgresql.{name}"))
     except NothingToDamageError as nothing:
@@ -89,13 +106,13 @@ class _Trials:
     examine: Examine
     progress: Progress
     plans: dict[str, Sequence[str]]
-    _looked: dict[str, Sequence[Check]] = field(default_factory=dict)
+    _looked: dict[str, Sequence[Check] | PermanentError] = field(default_factory=dict)
 
     def by_statements(self, damage: str, not_possible: str) -> Mutant:
         return Mutant(
             name=f"postgresql.{damage}",
             artefact="postgresql",
-            trial=lambda: self._tried()[damage],
+            trial=lambda: self._tried(damage),
             not_possible=not_possible,
         )
 
@@ -129,7 +146,7 @@ class _Trials:
         )
 
     def _older(self, links: Sequence[Link]) -> Sequence[Check]:
-        with trial_directory(self.subject.scratch) as directory, enterable(directory):
+        with trial_directory(self.subject.scratch) as directory, enterable(self.subject.scratch, directory):
             database = directory / "database"
             database.mkdir(mode=0o700)
             stage = Stage(directory=database, progress=self.progress, limits=self.subject.limits)
@@ -137,28 +154,37 @@ class _Trials:
                 restore_database(links, stage, tools=self.subject.postgresql_tools, as_cluster=True)
             return self.examine(replace(self.subject, restored=directory), self.progress)
 
-    def _tried(self) -> dict[str, Sequence[Check]]:
-        """Try all that is done by statements; the first one who asks has it done."""
+    def _tried(self, damage: str) -> Sequence[Check]:
+        """Try all that is done by statements, for the first one who asks; what could not be done harms no other."""
         if not self._looked:
             with serving(self.subject, self.progress) as url, opened_session(url) as connection:
-                for damage, statements in self.plans.items():
-                    self._looked[damage] = self._try(connection, damage, statements)
-        return self._looked
+                for name, statements in self.plans.items():
+                    try:
+                        self._looked[name] = self._try(connection, name, statements)
+                    except PermanentError as error:
+                        self._looked[name] = error
+        looked = self._looked[damage]
+        if isinstance(looked, PermanentError):
+            raise looked
+        return looked
 
     def _try(self, connection: Connection, damage: str, statements: Sequence[str]) -> Sequence[Check]:
         transaction = connection.begin()
+        try:
+            self._do(connection, damage, statements)
+            return self.look(connection, self.expected, lambda: self.progress("comparing", 0))
+        except DamagedPageError as error:
+            return [_unreadable(str(error))]
+        finally:
+            transaction.rollback()
+
+    def _do(self, connection: Connection, damage: str, statements: Sequence[str]) -> None:
         try:
             for statement in statements:
                 connection.exec_driver_sql(statement)
         except DBAPIError as error:
             msg = f"postgresql.{damage} could not be done: {str(error.orig).partition(chr(10))[0]}"
             raise PermanentError(msg) from error
-        try:
-            return self.look(connection, self.expected, lambda: self.progress("comparing", 0))
-        except DBAPIError as error:
-            return [_unreadable(str(error.orig).partition("\n")[0])]
-        finally:
-            transaction.rollback()
 
     def _garbled(self, cluster: Path, file: str) -> Sequence[Check]:
         size_bytes = _size_of(cluster)
@@ -181,7 +207,5 @@ def _size_of(directory: Path) -> int:
     return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
 
 
-def _unreadable(said: Any) -> Check:
-    return Check(
-        name="postgresql.content", artefact="postgresql", examined=1, unit="databases", differences=(str(said),)
-    )
+def _unreadable(said: str) -> Check:
+    return Check(name="postgresql.content", artefact="postgresql", examined=1, unit="databases", differences=(said,))

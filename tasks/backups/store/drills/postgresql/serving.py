@@ -14,15 +14,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy.engine import make_url
-
 from tasks.backups.staging import Stage
 from tasks.backups.store.captures.postgresql.private_server import as_server_account, private_server
 from tasks.backups.store.captures.postgresql.restoring import CLUSTER, DUMP_FILE, load_dump
 from tasks.backups.store.captures.postgresql.sessions import opened_session
 from tasks.backups.store.captures.postgresql.tools import find_tools
 from tasks.backups.store.targets import enterable
-from tasks.errors import PermanentError
+from tasks.errors import PermanentError, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +47,9 @@ def serving(subject: Subject, progress: Progress) -> Iterator[URL]:
 
     Raises:
         NothingToServeError: neither data directory nor dump is there.
-        PermanentError: the server is not installed, does not start, or does not take the dump.
+        RestoredServerError: the server does not start on it.
+        RefusedError: the dump cannot be loaded.
+        PermanentError: the server is not installed, or the machine does not let it run.
         TransientError: the disk is full.
     """
     database = subject.manifest.database
@@ -104,40 +104,41 @@ def _loaded(dump: Path, subject: Subject, progress: Progress) -> Iterator[URL]:
     made.mkdir(mode=0o700)
     with ExitStack() as stack:
         stack.enter_context(enterable(made))
-        major = _make_server(made, subject)
-        del major
+        _make_server(made, subject)
         name = f"drill_{secrets.token_hex(8)}"
         with _served(made / CLUSTER, _ROLE, "postgres", subject, progress) as url:
             _make_database(url, name)
             target = url.set(database=name)
             stage = Stage(directory=made, progress=progress, limits=subject.limits)
-            load_dump(dump, make_url(target), stage, tools=subject.postgresql_tools)
+            load_dump(dump, target, stage, tools=subject.postgresql_tools)
             named.write_text(name)
             yield target
 
 
-def _make_server(made: Path, subject: Subject) -> int:
+def _make_server(made: Path, subject: Subject) -> None:
     """Make an empty server of the version that the dump is of, or a newer one."""
     assert subject.manifest.database is not None  # noqa: S101  it was looked at
     wanted = int(subject.manifest.database.server_version.partition(".")[0])
     found = find_tools(subject.postgresql_tools, server_major=wanted)
     initdb = Path(found.path("postgres")).with_name("initdb")
     options = ["--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C", f"--username={_ROLE}"]
-    prefix = as_server_account(made)
-    ended = subprocess.run(
-        [*prefix, str(initdb), *options, "-D", str(made / CLUSTER)],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd="/",
-        env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
-        timeout=_INITDB_S,
-    )
+    try:
+        ended = subprocess.run(
+            [*as_server_account(made), str(initdb), *options, "-D", str(made / CLUSTER)],
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd="/",
+            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
+            timeout=_INITDB_S,
+        )
+    except subprocess.TimeoutExpired as error:
+        msg = f"no server was made for the dump within {_INITDB_S:g} s"
+        raise TransientError(msg) from error
     if ended.returncode != 0:
         said = (ended.stderr.strip() or ended.stdout.strip() or "nothing").splitlines()[-1]
         msg = f"no server could be made for the dump: {said}"
         raise PermanentError(msg)
-    return wanted
 
 
 def _make_database(url: URL, name: str) -> None:
