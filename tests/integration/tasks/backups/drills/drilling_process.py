@@ -24,7 +24,7 @@ assert jobs.__doc__  # imported so that the job is registered
 
 STEPS: Final = (
     "choose point",
-    "fetch again",
+    "fetch",
     "compare hashes",
     "put together",
     "put together: read broker",
@@ -32,7 +32,7 @@ STEPS: Final = (
     "damage copies: 2 of",
     "record",
 )
-"""What its progress says first at each place where it can be killed; `again` is when it says so for a second time."""
+"""What its progress says first at each place where it can be killed."""
 
 HERE: Final = "it is there"
 _OF_A_POINT: Final = re.compile(r"[0-9a-f]{12}: ")
@@ -40,15 +40,11 @@ _OF_A_POINT: Final = re.compile(r"[0-9a-f]{12}: ")
 
 def waiting_at(step: str, report: Callable[..., None]) -> Callable[..., None]:
     """Give a report that waits for the end when the work is there."""
-    said, again = step.removesuffix(" again"), step.endswith(" again")
-    heard: list[str] = []
 
     def wait(attempt: attempts.RunAttempt, share: float, text: str = "") -> None:
         report(attempt, share, text)
         told = text.partition(": ")[2] if _OF_A_POINT.match(text) else text
-        if told.startswith(said):
-            heard.append(text)
-        if len(heard) > again:
+        if told.startswith(step):
             print(HERE, flush=True)  # noqa: T201  the test reads it
             signal.pause()
 

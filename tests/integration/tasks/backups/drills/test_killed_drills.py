@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _LOADING = "put together: read broker"
 _PLACES = [pytest.param(step, marks=() if step == _LOADING else pytest.mark.chaos) for step in STEPS]
-_WITH_PROGRAMS = {"fetch again", _LOADING}
+_WITH_PROGRAMS = {_LOADING}
 _WITHOUT_ROOM = {"choose point", "record"}
 _LEASE_IS_OVER = timedelta(minutes=5)
 
