@@ -11,7 +11,8 @@ import pytest
 
 import tasks.backups.tables
 import tasks.ledger.tables
-import tasks.usage.tables  # noqa: F401 - they declare their tables on the shared metadata
+import tasks.usage.tables
+import tasks.values.tables  # noqa: F401 - they declare their tables on the shared metadata
 from nightcrew.messages import Message, kinds, message_type
 from schedules.timetable import EVERY_ENTRY
 from tasks.schema import Base

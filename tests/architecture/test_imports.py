@@ -23,6 +23,7 @@ _INTRUSIONS = [
     ("usage-store", "tasks/usage/merging.py", "import tasks.usage.store.log"),
     ("ledger-store", "tasks/ledger/states.py", "import tasks.ledger.store.runs"),
     ("backups-store", "tasks/backups/backup.py", "import tasks.backups.store.book"),
+    ("values-store", "tasks/values/changes.py", "import tasks.values.store.rows"),
     ("celery", "tasks/usage/jobs.py", "import celery"),
     ("celery", "producer/src/nightcrew/messages/usage.py", "from celery import Celery"),
     ("redis", "tasks/usage/drain.py", "import redis"),

@@ -26,6 +26,7 @@ VERBS: Final = {
     "enqueue": "Put a job on its queue.",
     "jobs": "See what became of jobs, retry them, look at dead letters.",
     "usage": "Count, rank, reset and replay uses.",
+    "values": "Get, set, list, import and export default values.",
     "backup": "Take, list, check and thin out restore points; make the recovery kit.",
     "restore": "Restore a point into a new directory.",
     "drill": "Prove that a point restores, and that damage would be noticed.",

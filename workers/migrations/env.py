@@ -6,7 +6,8 @@ from alembic import context
 
 import tasks.backups.tables
 import tasks.ledger.tables
-import tasks.usage.tables  # noqa: F401  imported so that the metadata has their tables
+import tasks.usage.tables
+import tasks.values.tables  # noqa: F401  imported so that the metadata has their tables
 from tasks.schema import Base
 
 context.configure(

@@ -1,0 +1,1 @@
+"""The values slice without a database."""
