@@ -4,7 +4,7 @@ An invariant is data, not code: one query that finds what must not be, one that 
 that must be found. A slice declares those of its own tables in its `invariants.py`; the process collects them. A slice
 that adds tables says there what is always true of them.
 
-Only what holds after every transaction can be one: a drill that finds a violation condemns the point. What two clocks
+Only what holds after every transaction can be one: a drill that finds a violation fails. What two clocks
 have written is never compared to the second, and nothing is claimed of rows that retention may have taken away.
 
 Queries are plain SQL that SQLite and PostgreSQL both read. They may use these parameters:

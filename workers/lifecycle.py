@@ -27,6 +27,7 @@ from tasks.ledger.pressure import publish_caps
 from tasks.runtime import Runtime
 from tasks.usage.invariants import INVARIANTS as OF_USAGE
 from tasks.usage.operations import note_proven, ring
+from tasks.values.invariants import INVARIANTS as OF_VALUES
 from workers.database import create_engine
 from workers.pings import PingSender
 from workers.progress_events import show_progress
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 BROKER_TIMEOUT_S: Final = 10.0
 """For what jobs say to Redis themselves: as long as the sockets of the transport wait."""
 
-INVARIANTS: Final = (*OF_USAGE, *OF_LEDGER, *OF_BACKUPS)
+INVARIANTS: Final = (*OF_USAGE, *OF_VALUES, *OF_LEDGER, *OF_BACKUPS)
 """What is always true of the crew's own data, of all slices."""
 
 _log = structlog.get_logger(__name__)

@@ -30,6 +30,8 @@ from tasks.transactions import begin_read, begin_write
 from tasks.usage.operations import note_proven
 from tasks.usage.position import Incident
 from tasks.usage.store import SqlUsageCounts
+from tasks.values.changes import Change
+from tasks.values.store import SqlValueWriter
 from tests.integration.tasks.backups.drills.captured import FILE, Chain
 from tests.integration.tasks.ledger.conftest import MinuteEntry, make_bench
 from tests.integration.tasks.ledger.test_state_machine import Ledger
@@ -72,6 +74,7 @@ def violated(connection: Connection, taken_at: datetime) -> dict[str, list[str]]
 def live(engine: Engine, redis_server: RedisServer) -> None:
     """Do some of everything that a crew does."""
     _count(Crew(redis_server.client(), engine))
+    _keep_values(engine)
     bench = make_bench(engine, redis_server)
     bench.clock.now = NOW - timedelta(hours=1)
     _work(bench)
@@ -89,6 +92,15 @@ def _count(crew: Crew) -> None:
     with begin_write(crew.engine) as connection:
         note_proven(connection, {0: (position.epoch, position.last_id)})
     SqlUsageCounts(crew.engine).report(0, Incident(kind="log_over_cap", detail="x"), NOW)
+
+
+def _keep_values(engine: Engine) -> None:
+    writer = SqlValueWriter(engine, lambda: NOW - timedelta(hours=2))
+    made = [Change(action="create", key=key, value=1, tags=("t",)) for key in ("kept", "deleted", "purged")]
+    writer.apply([*made, Change(action="update", key="kept", value=2)], actor="ann")
+    writer.apply([Change(action="delete", key="purged")], actor="ann")
+    assert writer.purge(before=NOW, limit=9, actor="ann") == [("purged", "")]
+    writer.apply([Change(action="delete", key="deleted")], actor="ann")
 
 
 def _work(bench: Bench) -> None:
