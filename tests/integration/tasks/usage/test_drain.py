@@ -5,15 +5,19 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import pytest
 from sqlalchemy import select
 
 from nightcrew import wire
 from tasks.ledger.tables import DeadLetter
-from tasks.usage.store import RedisUsageLog, UsageQueries
+from tasks.usage.drain import Drain
+from tasks.usage.store import RedisUsageLog, SqlUsageCounts, UsageQueries
 
 if TYPE_CHECKING:
+    from tasks.usage.position import Applied
     from tests.integration.tasks.usage.conftest import Crew
 
 
@@ -53,6 +57,31 @@ def test_retried_flush_counts_once_across_drains(crew: Crew) -> None:
     assert report.duplicates == 1
     assert crew.counted() == {"a": 3}
     assert crew.redis.xlen(wire.usage_stream(0)) == 1
+
+
+def test_killed_between_deleting_repetitions_and_writing_leaves_nothing_behind(crew: Crew) -> None:
+    """The position stays before ids that are no more: that is no backlog, and what comes next is counted once."""
+    crew.log_add({"a": 3})
+    crew.drain()
+    crew.log_add({"a": 3}, seq=1)
+    with pytest.raises(_KilledError):
+        Drain(RedisUsageLog(crew.redis), _KilledCounts(crew.engine), lambda: datetime.now(UTC)).run(0)
+    position = UsageQueries(crew.engine).positions()[0]
+    assert RedisUsageLog(crew.redis).backlog(0, after=position.last_id) == (0, None)
+    crew.log_add({"a": 4})
+    crew.drain()
+    assert crew.counted() == {"a": 7}
+
+
+class _KilledError(Exception):
+    """In the place of a signal."""
+
+
+class _KilledCounts(SqlUsageCounts):
+    """A database to which the worker does not live to write."""
+
+    def apply(self, *_: object, **__: object) -> Applied:
+        raise _KilledError
 
 
 def test_outcomes_are_kept_apart(crew: Crew) -> None:
