@@ -1,0 +1,1 @@
+"""The TTL slice beside a real Redis."""

@@ -1,0 +1,1 @@
+"""The TTL slice on small and on real traces."""
