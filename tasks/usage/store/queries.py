@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
-from sqlalchemy import and_, func, literal, select
+from sqlalchemy import and_, func, literal, select, tuple_
 
 from tasks.transactions import begin_read
 from tasks.usage.position import Incident, Position
 from tasks.usage.tables import UsageCount, UsageHour, UsageIncident, UsageOffset
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
     from sqlalchemy import ColumnElement, Connection, Engine, Select
@@ -22,6 +22,7 @@ SortKey = Literal["total", "accepted", "rejected"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STREAMED_ROWS = 10_000
+_ADDRESSES_AT_ONCE = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +72,19 @@ class UsageQueries:
         with begin_read(self._engine) as connection:
             total, accepted, rejected = map(int, connection.execute(query).one())
         return CountRow(key=key, context=context or "", total=total, accepted=accepted, rejected=rejected)
+
+    def counts_of(self, addresses: Sequence[tuple[str, str]]) -> dict[tuple[str, str], CountRow]:
+        """Give the counts of each of these keys and contexts that was ever counted."""
+        found: dict[tuple[str, str], CountRow] = {}
+        columns = (UsageCount.key, UsageCount.context, UsageCount.total, UsageCount.accepted, UsageCount.rejected)
+        with begin_read(self._engine) as connection:
+            for start in range(0, len(addresses), _ADDRESSES_AT_ONCE):
+                some = addresses[start : start + _ADDRESSES_AT_ONCE]
+                query = select(*columns).where(tuple_(UsageCount.key, UsageCount.context).in_(some))
+                for key, context, total, yes, no in connection.execute(query):
+                    row = CountRow(key=key, context=context, total=int(total), accepted=int(yes), rejected=int(no))
+                    found[key, context] = row
+        return found
 
     def top(self, limit: int, *, context: str | None = None, by: SortKey = "total") -> list[CountRow]:
         """Give the keys used most, over all contexts unless one is named."""

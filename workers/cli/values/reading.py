@@ -1,6 +1,6 @@
 """Looking values up."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -9,24 +9,32 @@ from workers.cli.options import AsJson, DataDir
 from workers.cli.output import CliError, print_json, print_line, print_table
 from workers.cli.values.options import Context, Deleted, Key, OfContext, OfTag, Prefix, Since, instant_or_none, sort_key
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tasks.values.values import DefaultValue
+    from workers.cli.context import CrewContext
+
 _SHOWN = 60
 
 
 def get(key: Key, context: Context = "", data_dir: DataDir = None, json: AsJson = False) -> None:
     """Print a value as JSON. Exit 1 when there is none.
 
-    JSON: {"key", "context", "value", "version", "tags", "created_at", "updated_at", "deleted_at"}
+    JSON: {"key", "context", "value", "version", "tags", "created_at", "updated_at", "deleted_at",
+    "usage": {"total", "accepted", "rejected"}}; the counts are those since the last reset
     """
     from tasks.values.operations import get_values
 
     with open_crew(data_dir) as crew:
         [value] = get_values(crew.runtime, [(key, context)])
+        [document] = _documents(crew, [] if value is None else [value]) or [{}]
     if value is None:
         where = f" in the context {context}" if context else ""
         msg = f"there is no default value {key}{where}"
         raise CliError(msg, hint=f"nightcrew values list --prefix {key}")
     if json:
-        print_json(value.to_json())
+        print_json(document)
     else:
         print_line(_text(value.value, None))
 
@@ -64,21 +72,12 @@ def list_(  # noqa: PLR0913, PLR0917  one for each option
     )
     with open_crew(data_dir) as crew:
         page = list_values(crew.runtime, listing)
+        documents = _documents(crew, page.values)
     if json:
-        print_json({"values": [value.to_json() for value in page.values], "next": page.next})
+        print_json({"values": documents, "next": page.next})
         return
-    rows = [
-        (
-            one.key,
-            one.context,
-            "(deleted)" if one.is_deleted else _text(one.value, _SHOWN),
-            one.version,
-            ", ".join(one.tags),
-            one.updated_at,
-        )
-        for one in page.values
-    ]
-    print_table(("key", "context", "value", "version", "tags", "updated (UTC)"), rows)
+    rows = [_row(one, document) for one, document in zip(page.values, documents, strict=True)]
+    print_table(("key", "context", "value", "version", "tags", "uses", "accepted", "updated (UTC)"), rows)
     if page.next is not None:
         print_line(f"more: add --after {page.next}")
 
@@ -101,6 +100,26 @@ def history(key: Key, context: Context = "", data_dir: DataDir = None, json: AsJ
         for line in trail
     ]
     print_table(("version", "at (UTC)", "action", "by", "value"), rows)
+
+
+def _row(one: "DefaultValue", document: dict[str, Any]) -> tuple[object, ...]:
+    shown = "(deleted)" if one.is_deleted else _text(one.value, _SHOWN)
+    usage = document["usage"]
+    tags = ", ".join(one.tags)
+    return one.key, one.context, shown, one.version, tags, usage["total"], usage["accepted"], one.updated_at
+
+
+def _documents(crew: "CrewContext", values: "Sequence[DefaultValue]") -> list[dict[str, Any]]:
+    """Give values as JSON, each with how often it was used: counts belong to the usage slice, by key and context."""
+    from tasks.usage.store import UsageQueries
+
+    counts = UsageQueries(crew.engine).counts_of([value.address for value in values])
+    documents = []
+    for value in values:
+        count = counts.get(value.address)
+        usage = {name: 0 if count is None else getattr(count, name) for name in ("total", "accepted", "rejected")}
+        documents.append(value.to_json() | {"usage": usage})
+    return documents
 
 
 def _text(value: Any, limit: int | None) -> str:

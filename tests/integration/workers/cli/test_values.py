@@ -6,9 +6,15 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import insert
+
+from tasks.transactions import begin_write
+from tasks.usage.tables import UsageCount
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from sqlalchemy import Engine
 
     from tests.integration.workers.cli.conftest import Command
 
@@ -28,6 +34,19 @@ def test_a_value_is_set_read_and_deleted(nightcrew: Command) -> None:
     versions = nightcrew("values", "history", "mail.greeting")["versions"]
     assert [(one["version"], one["action"]) for one in versions] == [(3, "delete"), (2, "update"), (1, "create")]
     assert nightcrew("values", "purge", "--older-than", "1d") == {"purged": 0}
+
+
+def test_a_value_comes_with_its_counts(nightcrew: Command, sqlite_engine: Engine) -> None:
+    """Those of its own key and context, since the last reset; nothing was counted of a new one."""
+    with begin_write(sqlite_engine) as connection:
+        for context, total in (("", 5), ("fr", 7)):
+            row = {"key": "k", "context": context, "total": total, "accepted": 2, "rejected": 1}
+            connection.execute(insert(UsageCount).values(row))
+    nightcrew("values", "set", "k", "1", "--context", "fr")
+    nightcrew("values", "set", "new", "1")
+    assert nightcrew("values", "get", "k", "--context", "fr")["usage"] == {"total": 7, "accepted": 2, "rejected": 1}
+    listed = nightcrew("values", "list")["values"]
+    assert [(one["key"], one["usage"]["total"]) for one in listed] == [("k", 7), ("new", 0)]
 
 
 def test_a_list_goes_page_by_page(nightcrew: Command) -> None:
