@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,11 +20,9 @@ _WAITS = "import time\nwhile True: print('0.00%', flush=True); time.sleep(0.2)"
 
 
 def test_a_program_that_only_waits_is_ended(tmp_path: Path) -> None:
-    """Although it goes on to say how far it is."""
-    began_s = time.monotonic()
+    """Although it goes on to say how far it is; left alone, it would never end."""
     with pytest.raises(StalledError, match="neither read, written nor worked"):
         run([sys.executable, "-c", _WAITS], env={}, cwd=tmp_path, limits=LIMITS, tick=lambda: None)
-    assert time.monotonic() - began_s < 20
 
 
 def test_a_program_that_moves_bytes_is_left_alone(tmp_path: Path) -> None:
