@@ -24,6 +24,7 @@ _INTRUSIONS = [
     ("ledger-store", "tasks/ledger/states.py", "import tasks.ledger.store.runs"),
     ("backups-store", "tasks/backups/backup.py", "import tasks.backups.store.book"),
     ("values-store", "tasks/values/changes.py", "import tasks.values.store.rows"),
+    ("predictions-store", "tasks/predictions/ranking.py", "import tasks.predictions.store"),
     ("celery", "tasks/usage/jobs.py", "import celery"),
     ("celery", "producer/src/nightcrew/messages/usage.py", "from celery import Celery"),
     ("redis", "tasks/usage/drain.py", "import redis"),

@@ -30,6 +30,8 @@ VERBS: Final = {
     "backup": "Take, list, check and thin out restore points; make the recovery kit.",
     "restore": "Restore a point into a new directory.",
     "drill": "Prove that a point restores, and that damage would be noticed.",
+    "model": "Train models, check them, and choose which one serves.",
+    "predict": "Predict the value that comes next, for each row of a file.",
     "ttl": "Say what other times to live would do to a cache.",
     "schedule": "See the timetable, and run an entry now.",
     "config": "See and check the settings, make the users of the broker.",

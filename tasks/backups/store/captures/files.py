@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from tasks.backups.staging import Stage
 
-MODEL_COMPANIONS: Final = (".manifest.json", ".manifest.sig")
-"""What lies beside `model.pkl`: `model.manifest.json`, and its signature."""
+MODEL_COMPANIONS: Final = (".manifest.json", ".manifest.sig", ".skops", ".history.parquet")
+"""What lies beside `model.pkl`: its manifest with signature, the served format, and the past of its predictions."""
 
 _TRIES: Final = 5
 _PAUSE_S: Final = 0.2

@@ -8,9 +8,9 @@ import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import joblib  # type: ignore[import-untyped]
+import joblib
 import pytest
-from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
+from sklearn.linear_model import LogisticRegression
 
 from tasks.backups.drills.subjects import Subject
 from tasks.backups.manifest import ConfigFile, Manifest, Member

@@ -1,0 +1,1 @@
+"""The predictions slice on real files and in real processes."""

@@ -1,0 +1,1 @@
+"""Predictions: looking back without looking ahead, learning, and judging."""
