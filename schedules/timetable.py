@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from nightcrew.messages import (
+    CollectAccess,
     CopyToSecondVault,
     DrainUsage,
     DrillRestore,
@@ -37,6 +38,15 @@ ENTRIES: Final = (
         message=ReconcileLedger(),
         catch_up="none",
         grace=timedelta(minutes=5),
+        max_duration=timedelta(minutes=10),
+    ),
+    # Nobody rings for it: counters of the cache may be some minutes old.
+    Entry(
+        name="ttl-collect",
+        cron="*/10 * * * *",
+        message=CollectAccess(),
+        catch_up="none",
+        grace=timedelta(minutes=15),
         max_duration=timedelta(minutes=10),
     ),
 )

@@ -189,6 +189,23 @@ class UsageOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AccessOptions:
+    """Settings of the access log of the cache that the ttl slice's jobs need."""
+
+    collect_entries: int = 100
+    """Entries of the log read and added up for one transaction."""
+    keep_log: timedelta = timedelta(hours=25)
+    """How long the log keeps its entries, and with them the sample of single requests."""
+    log_cap_bytes: int = 64 * 1024 * 1024
+    """What it may hold at most; beyond it the oldest entries go earlier."""
+    keep_hours: timedelta = timedelta(days=400)
+    """How long the hourly counters of each family are kept."""
+    keep_producers: timedelta = timedelta(days=30)
+    """How long it is known which shipment of a process was its last."""
+    keep_incidents: timedelta = timedelta(days=365)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerOptions:
     """Settings of the ledger slice that its jobs need."""
 
@@ -305,6 +322,7 @@ class Runtime:
     worker_name: str
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     usage: UsageOptions = UsageOptions()
+    access: AccessOptions = AccessOptions()
     ledger: LedgerOptions = LedgerOptions()
     backups: BackupOptions | None = None
     """None in a process that takes no backups."""

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from workers.settings import Settings
 
-WorkerKind = Literal["usage", "ledger", "backups"]
+WorkerKind = Literal["usage", "ledger", "backups", "analysis"]
 
-WORKER_KINDS: Final[tuple[WorkerKind, ...]] = ("usage", "ledger", "backups")
+WORKER_KINDS: Final[tuple[WorkerKind, ...]] = ("usage", "ledger", "backups", "analysis")
 WORKER_KIND_VARIABLE: Final = "NIGHTCREW_WORKER_KIND"
 
 EXCHANGE: Final = "nightcrew"
@@ -27,7 +27,7 @@ QUEUES: Final[dict[WorkerKind, str]] = {kind: f"nightcrew.{kind}" for kind in WO
 TASK_QUEUES: Final = frozenset(QUEUES.values())
 
 # By hand: an import that is not written down is a job that nobody finds when it is missing.
-JOB_MODULES: Final = ("tasks.usage.jobs", "tasks.ledger.jobs", "tasks.backups.jobs")
+JOB_MODULES: Final = ("tasks.usage.jobs", "tasks.ledger.jobs", "tasks.backups.jobs", "tasks.ttl.jobs")
 
 VISIBILITY_TIMEOUT_S: Final[dict[WorkerKind, int]] = {
     # The shortest one among workers that share their unacked keys wins, so each kind has keys of its own. It must be
@@ -40,6 +40,8 @@ VISIBILITY_TIMEOUT_S: Final[dict[WorkerKind, int]] = {
     # A backup takes hours, and a second copy of its message only wakes a worker to find it claimed. What a killed
     # worker held comes back by its lease, as everywhere.
     "backups": 6 * 60 * 60,
+    # Studies, imports and exports take minutes to an hour; the same holds.
+    "analysis": 2 * 60 * 60,
 }
 
 OPTIONAL_ENTRIES: Final = "timetable_optional_entries"

@@ -25,6 +25,7 @@ from tasks.errors import TransientError
 from tasks.ledger.invariants import INVARIANTS as OF_LEDGER
 from tasks.ledger.pressure import publish_caps
 from tasks.runtime import Runtime
+from tasks.ttl.invariants import INVARIANTS as OF_TTL
 from tasks.usage.invariants import INVARIANTS as OF_USAGE
 from tasks.usage.operations import note_proven, ring
 from tasks.values.invariants import INVARIANTS as OF_VALUES
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 BROKER_TIMEOUT_S: Final = 10.0
 """For what jobs say to Redis themselves: as long as the sockets of the transport wait."""
 
-INVARIANTS: Final = (*OF_USAGE, *OF_VALUES, *OF_LEDGER, *OF_BACKUPS)
+INVARIANTS: Final = (*OF_USAGE, *OF_TTL, *OF_VALUES, *OF_LEDGER, *OF_BACKUPS)
 """What is always true of the crew's own data, of all slices."""
 
 _log = structlog.get_logger(__name__)
@@ -66,6 +67,7 @@ def build_runtime(settings: Settings, *, broker_url: str, worker_name: str) -> R
         show_progress=show_progress,
         worker_name=worker_name,
         usage=settings.usage.options(),
+        access=settings.access.options(),
         backups=settings.backups.options(settings.data_dir) if settings.backups.enabled else None,
         invariants=INVARIANTS,
         note_proven=note_proven,

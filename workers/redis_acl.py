@@ -21,7 +21,7 @@ from workers.celery_config import TASK_QUEUES
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-RoleName = Literal["admin", "producer", "worker", "viewer"]
+RoleName = Literal["admin", "producer", "worker", "viewer", "scanner"]
 
 ROLES: Final[tuple[RoleName, ...]] = get_args(RoleName)
 
@@ -38,6 +38,8 @@ _BELLS: Final = tuple(f"{stream}:bell" for stream in _STREAMS)
 _FLUSHES: Final = wire.usage_producer("*")
 _MIRRORS: Final = wire.job_mirror("*")
 _WAITING: Final = wire.queued_jobs("*")
+_ACCESSES: Final = wire.access_producer("*")
+_RANKINGS: Final = wire.access_hot("*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +68,7 @@ class Grant:
 def grants(role: RoleName, *, database: int = 0) -> tuple[Grant, ...]:
     """Give what a role may do; none for `admin`, who may do everything. `database` is the number in the crew's URL."""
     connecting = ("ping",) if database == 0 else ("ping", "select")
-    makers = {"admin": _admin, "producer": _producer, "worker": _worker, "viewer": _viewer}
+    makers = {"admin": _admin, "producer": _producer, "worker": _worker, "viewer": _viewer, "scanner": _scanner}
     found = makers[role](database)
     return (Grant(purpose="connect", commands=connecting), *found) if found else ()
 
@@ -116,6 +118,7 @@ def _producer(_database: int) -> tuple[Grant, ...]:
     command that it runs, which the narrower grants below decide.
     """
     touched = (wire.USAGE_META, _FLUSHES, *_STREAMS, *_BELLS, wire.INTENTS, wire.QUEUE_CAPS, _WAITING)
+    touched += (wire.ACCESS_META, wire.ACCESS_TOTALS, wire.ACCESS_LOG, _ACCESSES, _RANKINGS)
     return (
         Grant(purpose="run the scripts of the library", commands=("eval", "evalsha"), reads=touched, writes=touched),
         Grant(purpose="append counts and intents", commands=("xadd",), writes=(*_STREAMS, wire.INTENTS)),
@@ -125,8 +128,64 @@ def _producer(_database: int) -> tuple[Grant, ...]:
         Grant(purpose="find the last flush", commands=("get",), reads=(_FLUSHES,)),
         Grant(purpose="note a flush and ring", commands=("set",), writes=(_FLUSHES, *_BELLS)),
         Grant(purpose="keep to the caps", commands=("zadd", "zcard", "zscore"), reads=(_WAITING,), writes=(_WAITING,)),
+        *_access_log(),
+        *_cache(),
         Grant(purpose="publish messages", commands=("lpush",), writes=_QUEUES),
         Grant(purpose="follow jobs", commands=("hgetall",), reads=(_MIRRORS,)),
+    )
+
+
+def _cache() -> tuple[Grant, ...]:
+    """Give what the cache client does: it keeps, finds and forgets values, and tells and hears what is forgotten."""
+    kept = (f"{wire.cache_prefix('*')}*", "nightcrew:cache-filler:*")
+    return (
+        Grant(
+            purpose="keep, find and forget values",
+            commands=("get", "getex", "mget", "set", "del", "eval", "multi", "exec"),
+            reads=kept,
+            writes=kept,
+        ),
+        Grant(purpose="read the policy of the cache", commands=("get",), reads=(wire.CACHE_POLICY,)),
+        Grant(
+            purpose="forget a family",
+            commands=("hgetall", "hincrby", "hset"),
+            reads=(wire.CACHE_GENERATIONS,),
+            writes=(wire.CACHE_GENERATIONS,),
+        ),
+        Grant(
+            purpose="tell and hear what is forgotten",
+            commands=("publish", "subscribe", "unsubscribe"),
+            channels=(wire.CACHE_EVENTS,),
+        ),
+    )
+
+
+def _access_log() -> tuple[Grant, ...]:
+    """Give what `access.lua` runs. It appends and forgets, and reads nothing of what others have appended."""
+    ranking = ("zincrby", "zrange", "zremrangebyrank", "zunionstore")
+    return (
+        Grant(
+            purpose="append accesses, and keep their log in bounds",
+            commands=("xadd", "xtrim"),
+            writes=(wire.ACCESS_LOG,),
+        ),
+        Grant(purpose="see that it is a log", commands=("type",), reads=(wire.ACCESS_LOG,)),
+        Grant(
+            purpose="begin it, and read its salt",
+            commands=("hget", "hsetnx"),
+            reads=(wire.ACCESS_META,),
+            writes=(wire.ACCESS_META,),
+        ),
+        Grant(
+            purpose="add up what it holds",
+            commands=("hdel", "hget", "hgetall", "hincrby", "hset"),
+            reads=(wire.ACCESS_TOTALS,),
+            writes=(wire.ACCESS_TOTALS,),
+        ),
+        Grant(
+            purpose="find and note the last accesses", commands=("get", "set"), reads=(_ACCESSES,), writes=(_ACCESSES,)
+        ),
+        Grant(purpose="rank keys by hash", commands=ranking, reads=(_RANKINGS,), writes=(_RANKINGS,)),
     )
 
 
@@ -135,17 +194,20 @@ def _worker(database: int) -> tuple[Grant, ...]:
     keys = ("nightcrew:*", "nightcrew.*", "_kombu.binding*", "*.celery.pidbox*", "celeryev.*", *_UNACKED)
     commands = (
         *("multi", "exec", "discard", "watch", "unwatch", "eval", "evalsha", "script|exists", "script|load"),
-        *("get", "set", "getdel", "incrby", "del", "unlink", "exists", "type"),
+        *("get", "getex", "mget", "set", "getdel", "incrby", "del", "unlink", "exists", "type"),
         *("expire", "pexpire", "expireat", "persist", "ttl", "pttl"),
-        *("hget", "hset", "hsetnx", "hmget", "hgetall", "hlen", "hdel", "hexists", "hkeys", "hscan"),
+        *("hget", "hset", "hsetnx", "hmget", "hgetall", "hlen", "hdel", "hexists", "hincrby", "hkeys", "hscan"),
         *("lpush", "rpush", "lpop", "rpop", "brpop", "llen", "lindex", "lrange", "lrem"),
         *("sadd", "srem", "smembers", "sismember", "scard"),
         *(
             "zadd",
+            "zincrby",
             "zrem",
             "zrange",
             "zrangebyscore",
+            "zremrangebyrank",
             "zremrangebyscore",
+            "zunionstore",
             "zcard",
             "zcount",
             "zscore",
@@ -164,7 +226,7 @@ def _worker(database: int) -> tuple[Grant, ...]:
             commands=commands,
             reads=keys,
             writes=keys,
-            channels=_channels(database),
+            channels=(*_channels(database), wire.CACHE_EVENTS),
         ),
     )
 
@@ -198,6 +260,26 @@ def _viewer(database: int) -> tuple[Grant, ...]:
             reads=own,
             writes=own,
             channels=_channels(database),
+        ),
+    )
+
+
+def _scanner(_database: int) -> tuple[Grant, ...]:
+    """Give what the scan of a cache does (`tasks/ttl/store/scan.py`): it reads no value, and writes nothing.
+
+    `CLIENT NO-TOUCH` is not in it: Redis has it since 7.2, and an ACL file that names it would not load before. Nothing
+    that the scan asks touches idle times, with it or without.
+    """
+    return (
+        Grant(purpose="look at the server, and say who looks", commands=("info", "client|setname")),
+        Grant(
+            purpose="look at a page of keys at once, by a script that may only read",
+            commands=("evalsha_ro", "eval_ro", "script|load", "time"),
+        ),
+        Grant(
+            purpose="look at keys, not at their values",
+            commands=("scan", "pttl", "object|idletime", "memory|usage"),
+            reads=("*",),
         ),
     )
 

@@ -155,7 +155,7 @@ def plan_retry(letter: KeptLetter) -> Republish | Reappend:
     if letter.source == wire.INTENTS:
         parse_intent(fields := _bytes(content))  # else it would come back at once as another letter
         return Reappend(stream=letter.source, fields=fields)
-    if letter.source.startswith(_USAGE_STREAMS):
+    if _is_counted(letter.source):
         # Under its old producer and number the entry would be taken for one that is counted already. The id of
         # the letter as producer counts it exactly once, however often it is retried.
         producer = uuid.uuid5(uuid.NAMESPACE_URL, letter.source_id).hex
@@ -173,7 +173,7 @@ def check_origin(letter: KeptLetter, guard: Guard) -> None:
     content = parse_object(letter.body)
     if letter.source == wire.INTENTS:
         guard.check_intent(_bytes(content))
-    elif letter.source.startswith(_USAGE_STREAMS):
+    elif _is_counted(letter.source):
         guard.check_entry(letter.source, _bytes(content))
     else:
         headers = content.get("headers")
@@ -194,6 +194,11 @@ def signed_anew(plan: Reappend, guard: Guard) -> dict[bytes, bytes]:
         else guard.signer.sign_entry(plan.stream, fields)
     )
     return {**bare, SIGNATURE_FIELD.encode(): signed.encode()}
+
+
+def _is_counted(source: str) -> bool:
+    """Tell whether it is a log whose entries are told apart by producer and sequence number."""
+    return source.startswith(_USAGE_STREAMS) or source == wire.ACCESS_LOG
 
 
 def _run_of_message(content: Mapping[str, Any], letter: KeptLetter) -> WantedRun:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from nightcrew.messages import DrainUsage, ReconcileLedger, RunCanary
+from nightcrew.messages import CollectAccess, DrainUsage, ReconcileLedger, RunCanary
 from tasks.ledger.states import State
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tasks.runtime import LedgerOptions
 
-MAINTENANCE_KINDS: Final = (DrainUsage.kind, ReconcileLedger.kind, RunCanary.kind)
+MAINTENANCE_KINDS: Final = (CollectAccess.kind, DrainUsage.kind, ReconcileLedger.kind, RunCanary.kind)
 """The crew's own upkeep: unless they failed, their runs tell nobody anything for long."""
 
 _WENT_WELL: Final = frozenset({State.SUCCEEDED, State.CANCELLED})

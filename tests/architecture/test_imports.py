@@ -25,6 +25,7 @@ _INTRUSIONS = [
     ("backups-store", "tasks/backups/backup.py", "import tasks.backups.store.book"),
     ("values-store", "tasks/values/changes.py", "import tasks.values.store.rows"),
     ("predictions-store", "tasks/predictions/ranking.py", "import tasks.predictions.store"),
+    ("ttl-store", "tasks/ttl/replay.py", "import tasks.ttl.store"),
     ("celery", "tasks/usage/jobs.py", "import celery"),
     ("celery", "producer/src/nightcrew/messages/usage.py", "from celery import Celery"),
     ("redis", "tasks/usage/drain.py", "import redis"),

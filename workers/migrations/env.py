@@ -6,6 +6,7 @@ from alembic import context
 
 import tasks.backups.tables
 import tasks.ledger.tables
+import tasks.ttl.tables
 import tasks.usage.tables
 import tasks.values.tables  # noqa: F401  imported so that the metadata has their tables
 from tasks.schema import Base

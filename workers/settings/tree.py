@@ -17,6 +17,7 @@ from nightcrew.messages import kinds
 from nightcrew.signing import Guard, SigningKey
 from schedules.timetable import timetable_of
 from tasks.runtime import LedgerOptions, UsageOptions
+from workers.settings.access import AccessSettings
 from workers.settings.backups import BackupSettings
 from workers.settings.pings import check_entry_name, checked_ping_template, checked_ping_url
 from workers.settings.section import Retention, Seconds, Section, Unit
@@ -282,6 +283,7 @@ class Settings(BaseSettings):
     broker: BrokerSettings = BrokerSettings()
     database: DatabaseSettings = DatabaseSettings()
     usage: UsageSettings = UsageSettings()
+    access: AccessSettings = AccessSettings()
     ledger: LedgerSettings = LedgerSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     backups: BackupSettings = BackupSettings()

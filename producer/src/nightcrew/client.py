@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
@@ -12,7 +13,7 @@ from nightcrew._mirror import Mirror
 from nightcrew._publisher import Outgoing, Publisher
 from nightcrew._usage_log import UsageLog
 from nightcrew._uuid7 import uuid7
-from nightcrew.errors import ClosedError, EnqueueError, FlushError
+from nightcrew.errors import ClosedError, EnqueueError, FlushError, MissingExtraError
 from nightcrew.jobs import JobHandle
 from nightcrew.messages.usage import DrainUsage
 from nightcrew.signing import Signer, SigningKey
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from nightcrew._batch import Batch
+    from nightcrew.cache._shipping import AccessShipper
+    from nightcrew.cache.client import Cache
     from nightcrew.messages import Message
 
 _log = logging.getLogger("nightcrew")
@@ -38,6 +41,7 @@ class Nightcrew:
     not even `kill -9` loses one; slower, see the README. `correlation_id`: gives the id of what the app is
     doing (a request, say), which then stands in the logs of the crew; by default each job has its own.
     `signing_key`: `id:secret` as `nightcrew config new-signing-key` prints it; signs everything that is handed over.
+    `cache_url`: where the cache is, if it is another Redis than the crew's.
     `heeds_caps`: false only for an operator's tool, whose jobs are never refused because too many wait.
 
     Raises:
@@ -57,14 +61,19 @@ class Nightcrew:
         correlation_id: Callable[[], str] | None = None,
         heeds_caps: bool = True,
         signing_key: str | None = None,
+        cache_url: str | None = None,
     ) -> None:
-        _redis.kombu_url(url)  # a wrong address is told where it is written, not where it is first used
+        for one in (url, cache_url or url):
+            _redis.kombu_url(one)  # a wrong address is told where it is written, not where it is first used
         _check_positive(timeout_s=timeout_s, flush_interval_s=flush_interval_s, max_pending=max_pending)
         self._url = url
         self._timeout_s = timeout_s
         self._correlation_id = correlation_id
         self._heeds_caps = heeds_caps
         self._signer = None if signing_key is None else Signer([SigningKey.parse(signing_key)])
+        self._cache_url = cache_url or url
+        self._making_cache = threading.Lock()
+        self._made_cache: tuple[Cache, AccessShipper] | None = None
         self._closed = False
         self._begin()
         self.usage = UsageCounter(
@@ -88,6 +97,21 @@ class Nightcrew:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def cache(self) -> Cache:
+        """The cache, made at first use. What it is asked for is counted, and sampled for the study of times to live.
+
+        Raises:
+            MissingExtraError: the library was installed without `nightcrew[cache]`.
+            ClosedError: this object was closed.
+        """
+        self._check_open()
+        if self._made_cache is None:
+            with self._making_cache:
+                if self._made_cache is None:
+                    self._made_cache = self._make_cache()
+        return self._made_cache[0]
 
     def enqueue(
         self,
@@ -148,6 +172,10 @@ class Nightcrew:
         try:
             self.usage.close()
         finally:
+            if self._made_cache is not None:
+                cache, shipper = self._made_cache
+                cache.close()
+                shipper.close()
             self._publisher.close()
             for closable in (self._made_intake, self._log, self._mirror):
                 if closable is not None:
@@ -163,6 +191,16 @@ class Nightcrew:
         self._made_intake: Intake | None = None
         self._log: UsageLog | None = None
         self._mirror: Mirror | None = None
+
+    def _make_cache(self) -> tuple[Cache, AccessShipper]:
+        try:
+            from nightcrew.cache._shipping import AccessShipper
+            from nightcrew.cache.client import Cache
+        except ModuleNotFoundError as error:
+            msg = f"the cache needs {error.name}: pip install 'nightcrew[cache]'"
+            raise MissingExtraError(msg) from error
+        shipper = AccessShipper(lambda: _redis.connect(self._url, self._timeout_s), signer=self._signer)
+        return Cache(self._cache_url, recorder=shipper), shipper
 
     def _intake(self) -> Intake:
         if self._made_intake is None:  # two threads may both make one; either works, and one is dropped unused

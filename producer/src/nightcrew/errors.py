@@ -107,6 +107,14 @@ def _queue_full_error(kind: str, waiting: int, cap: int, job_ids: tuple[str, ...
     return QueueFullError(kind=kind, waiting=waiting, cap=cap, job_ids=job_ids)
 
 
+class InvalidPolicyError(NightcrewError, ValueError):
+    """No policy of the cache can be meant by this; the text says what is wrong with it."""
+
+
+class MissingExtraError(NightcrewError, ImportError):
+    """A part of the library is used whose dependencies are not installed; the text says how to install them."""
+
+
 class FlushError(NightcrewError):
     """The counts could not be handed over in time; they are kept and will be tried again."""
 

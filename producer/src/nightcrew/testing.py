@@ -24,6 +24,7 @@ from nightcrew._uuid7 import uuid7
 from nightcrew._validation import check_amount, check_context, check_counts, check_key, check_outcome, event_hour
 from nightcrew.errors import ClosedError, QueueFullError
 from nightcrew.jobs import JobHandle
+from nightcrew.testing_cache import RecordingCache
 from nightcrew.usage import tally
 
 if TYPE_CHECKING:
@@ -195,6 +196,7 @@ class RecordingNightcrew:
         self._correlation_id = correlation_id
         self._mirrors: dict[str, dict[str, str]] = {}
         self._closed = False
+        self._cache = RecordingCache()
 
     def __enter__(self) -> Self:
         return self
@@ -203,6 +205,11 @@ class RecordingNightcrew:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def cache(self) -> RecordingCache:
+        """The cache of this client, without a Redis; needs no extra."""
+        return self._cache
 
     def enqueued(self, kind: str | None = None) -> list[Message]:
         """Give the messages handed over so far, in order, all or those of one kind."""

@@ -34,6 +34,26 @@ HEADER_SIGNATURE: Final = "nightcrew_signature"
 QUEUE_CAPS: Final = "nightcrew:jobs:caps"
 """Hash: kind, or `*` for all others, to the most runs of it that may wait. Written by the crew, read at `enqueue`."""
 
+CACHE_POLICY: Final = "nightcrew:cache:policy"
+"""String: the policy of the cache as JSON, see `nightcrew.cache.policy`; without it apps go by their default."""
+
+CACHE_EVENTS: Final = "nightcrew:cache:events"
+"""Channel: what must no longer be given from a process's own copy, and that there is another policy."""
+
+CACHE_GENERATIONS: Final = "nightcrew:cache:generations"
+"""Hash: family to the number that stands in the keys of its entries; a greater one makes all older ones unread."""
+
+ACCESS_META: Final = "nightcrew:access:meta"
+"""Hash: `epoch` (UUID hex, made with the log), `salt` (hex, of the hashes in it), `keep_ms` and `cap_bytes` (what the
+log keeps; set by the crew)."""
+
+ACCESS_LOG: Final = "nightcrew:access"
+"""Stream of what apps asked of the cache: exact counters, and a sample of single requests without their keys."""
+
+ACCESS_TOTALS: Final = "nightcrew:access:totals"
+"""Hash: `logged:<family>` (how many operations the log was ever told of), `bytes` (of all entries), minute since the
+epoch (bytes of the entries of that minute, by which the log is kept within its bound), `faded:<family>` (minute)."""
+
 MAX_PAYLOAD_BYTES: Final = 1024 * 1024
 """Largest payload of a job, as compact JSON in UTF-8. Messages carry references, not content."""
 
@@ -81,3 +101,28 @@ def job_mirror(job_id: str) -> str:
 def queued_jobs(kind: str) -> str:
     """Sorted set of the ids of the jobs of a kind that wait for a worker; scores are Unix time of their enqueueing."""
     return f"nightcrew:jobs:queued:{kind}"
+
+
+def cache_entry(family: str, generation: int, key: str) -> str:
+    """Key of an entry of the cache. Families are told apart by the prefix, so that a scan can as well."""
+    return f"{cache_prefix(family)}{generation}:{key}"
+
+
+def cache_prefix(family: str) -> str:
+    """Prefix of all entries of a family."""
+    return f"nightcrew:cache:{family}:"
+
+
+def cache_filler(family: str, generation: int, key: str) -> str:
+    """Lock of whoever fills an entry; expires by itself."""
+    return f"nightcrew:cache-filler:{family}:{generation}:{key}"
+
+
+def access_producer(producer_id: str) -> str:
+    """Sequence number of the last entry that the access log took from this producer."""
+    return f"nightcrew:access:producer:{producer_id}"
+
+
+def access_hot(family: str) -> str:
+    """Sorted set of the keys (salted hashes, hex) of a family that all processes ask for most; scores decay."""
+    return f"nightcrew:access:hot:{family}"

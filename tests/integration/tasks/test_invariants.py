@@ -27,6 +27,9 @@ from tasks.ledger.invariants import INVARIANTS as OF_LEDGER
 from tasks.ledger.store import cancelling, letters, pings, runs
 from tasks.runtime import NoAttempt
 from tasks.transactions import begin_read, begin_write
+from tasks.ttl.accesses import Counted, Tally
+from tasks.ttl.collecting import AccessIncident, AccessPosition
+from tasks.ttl.store.access import SqlAccessCounters
 from tasks.usage.operations import note_proven
 from tasks.usage.position import Incident
 from tasks.usage.store import SqlUsageCounts
@@ -74,6 +77,7 @@ def violated(connection: Connection, taken_at: datetime) -> dict[str, list[str]]
 def live(engine: Engine, redis_server: RedisServer) -> None:
     """Do some of everything that a crew does."""
     _count(Crew(redis_server.client(), engine))
+    _cache(engine)
     _keep_values(engine)
     bench = make_bench(engine, redis_server)
     bench.clock.now = NOW - timedelta(hours=1)
@@ -92,6 +96,17 @@ def _count(crew: Crew) -> None:
     with begin_write(crew.engine) as connection:
         note_proven(connection, {0: (position.epoch, position.last_id)})
     SqlUsageCounts(crew.engine).report(0, Incident(kind="log_over_cap", detail="x"), NOW)
+
+
+def _cache(engine: Engine) -> None:
+    counters = SqlAccessCounters(engine)
+    tally = Tally(requests=4, hits=3, misses=1, sets=1, bytes_read=12, dropped=2)
+    place = (int(NOW.timestamp()) // 3600 - 2, "defaults")
+    counted = Counted(last_id=f"{int(NOW.timestamp()) * 1000}-0", hours={place: tally}, sequences={"p": 1})
+    position = AccessPosition(epoch="e", last_id=counted.last_id, settled={"defaults": 7})
+    incidents = [AccessIncident(kind="counters_dropped", detail="2 of defaults")]
+    written_at = NOW - timedelta(hours=2)
+    assert counters.apply(counted, expected=None, position=position, now=written_at, incidents=incidents) == "applied"
 
 
 def _keep_values(engine: Engine) -> None:
@@ -178,7 +193,7 @@ def test_a_clock_of_the_crew_may_be_a_little_ahead(engine: Engine, redis_server:
     live(engine, redis_server)
     with asked(engine) as connection:
         assert violated(connection, NOW - timedelta(hours=20)) == {}
-        late = {f"{part}.nothing-later-than-capture" for part in ("usage", "ledger", "backups")}
+        late = {f"{part}.nothing-later-than-capture" for part in ("ttl", "usage", "ledger", "backups")}
         assert late <= violated(connection, NOW - timedelta(days=30)).keys()
 
 

@@ -13,7 +13,7 @@ from tasks.schema import Base, UtcDateTime
 from tasks.usage.tables import UsageOffset
 from workers.lifecycle import INVARIANTS
 
-NAME = re.compile(r"(usage|values|ledger|backups)(\.[a-z]+(-[a-z]+)*)")
+NAME = re.compile(r"(ttl|usage|values|ledger|backups)(\.[a-z]+(-[a-z]+)*)")
 
 PLANS_AND_STRANGE_CLOCKS = {
     "job_runs.lease_until",

@@ -59,5 +59,5 @@ def test_another_database_may_be_selected_and_listened_to() -> None:
     commands = {command for grant in grants("worker", database=3) for command in grant.commands}
     channels = {channel for grant in grants("worker", database=3) for channel in grant.channels}
     assert "select" in commands
-    assert channels == {"/3.celery.pidbox", "/3.celeryev/*"}
+    assert channels == {"/3.celery.pidbox", "/3.celeryev/*", "nightcrew:cache:events"}
     assert "select" not in {command for grant in grants("worker") for command in grant.commands}

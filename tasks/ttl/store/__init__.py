@@ -1,0 +1,1 @@
+"""What the study keeps and reads: the access log, counters, the scan of the cache, policies."""
