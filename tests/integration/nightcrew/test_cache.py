@@ -141,29 +141,30 @@ def test_what_is_deleted_by_one_is_gone_for_all(cache: Cache, other: Cache) -> N
     assert other.get("defaults", "a") == 9
 
 
-def test_one_filler_at_a_time(cache: Cache, other: Cache) -> None:
-    """Sixteen ask two processes' caches for what is not there: the source is asked once."""
-    asked: list[int] = []
-    begun, go_on = threading.Event(), threading.Event()
+@pytest.mark.parametrize("round_", range(5))
+def test_one_filler_at_a_time(cache: Cache, other: Cache, round_: int) -> None:
+    """Sixteen ask two processes' caches for each of many things that are not there: each is asked for once."""
+    asked: Counter[str] = Counter()
+    lock = threading.Lock()
+    start = threading.Barrier(16)
 
-    def fill() -> int:
-        asked.append(1)
-        begun.set()
-        assert go_on.wait(10)
-        return 7
+    def fill(key: str) -> str:
+        with lock:
+            asked[key] += 1
+        return key
 
-    found: list[int] = []
-    threads = [
-        threading.Thread(target=lambda one=one: found.append(one.get_or_fill("defaults", "k", fill)))
-        for one in (cache, other) * 8
-    ]
+    def work(one: Cache) -> None:
+        start.wait()
+        for number in range(40):
+            key = f"{round_}.{number}"
+            assert one.get_or_fill("defaults", key, lambda key=key: fill(key)) == key  # type: ignore[misc]
+
+    threads = [threading.Thread(target=work, args=(one,)) for one in (cache, other) * 8]
     for thread in threads:
         thread.start()
-    assert begun.wait(10)
-    go_on.set()
     for thread in threads:
         thread.join()
-    assert (len(asked), found) == (1, [7] * 16)
+    assert asked == {f"{round_}.{number}": 1 for number in range(40)}
 
 
 def test_a_source_that_fails_is_asked_again_by_the_next(cache: Cache) -> None:
