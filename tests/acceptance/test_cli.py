@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from tests.acceptance.conftest import RunningCrew
 
-_MEMBERS = {"broker", "worker-usage", "worker-ledger", "beat"}
+_MEMBERS = {"broker", "worker-usage", "worker-ledger", "worker-analysis", "beat"}
 
 
 def test_status_shows_the_crew_at_a_glance(crew: RunningCrew) -> None:
@@ -28,6 +28,7 @@ def test_status_shows_the_crew_at_a_glance(crew: RunningCrew) -> None:
     assert {queue["name"]: queue["workers"] for queue in status["queues"]} == {
         "nightcrew.usage": 1,
         "nightcrew.ledger": 1,
+        "nightcrew.analysis": 1,
     }
 
 
@@ -78,7 +79,7 @@ def test_uses_are_counted_ranked_and_kept_by_hour(crew: RunningCrew) -> None:
 def test_an_entry_of_the_timetable_runs_now(crew: RunningCrew) -> None:
     """Its job is in the ledger, and the timetable shows how it went."""
     entries = ask("schedule", "list", data_dir=crew.directory)["entries"]
-    assert {entry["entry"] for entry in entries} == {"usage-drain", "ledger-reconcile"}
+    assert {entry["entry"] for entry in entries} == {"usage-drain", "ledger-reconcile", "ttl-collect"}
     job = ask("schedule", "run-now", "ledger-reconcile", data_dir=crew.directory)
     wait_until(
         lambda: crew.app.job(job["id"]).state() == "succeeded", timeout_s=60, what="the reconcile", interval_s=0.1

@@ -24,14 +24,11 @@ def upgrade() -> None:
         sa.Column("hour", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("family", sa.Text(), nullable=False),
         *(sa.Column(name, sa.BigInteger(), nullable=False) for name in _COUNTERS),
-        sa.CheckConstraint(
-            "requests BETWEEN 0 AND 9223372036854775807 AND sets BETWEEN 0 AND 9223372036854775807 "
-            "AND deletes BETWEEN 0 AND 9223372036854775807 AND dropped BETWEEN 0 AND 9223372036854775807",
-            name=op.f("ck_cache_hours_operations_are_counts"),
-        ),
-        sa.CheckConstraint(
-            "bytes_read BETWEEN 0 AND 9223372036854775807 AND bytes_written BETWEEN 0 AND 9223372036854775807",
-            name=op.f("ck_cache_hours_bytes_are_counts"),
+        *(
+            sa.CheckConstraint(
+                f"{name} BETWEEN 0 AND 9223372036854775807", name=op.f(f"ck_cache_hours_{name}_is_a_count")
+            )
+            for name in ("requests", "sets", "deletes", "bytes_read", "bytes_written", "dropped")
         ),
         sa.CheckConstraint("hits + misses = requests", name=op.f("ck_cache_hours_a_request_hits_or_misses")),
         sa.PrimaryKeyConstraint("hour", "family", name="pk_cache_hours"),

@@ -75,7 +75,6 @@ def test_a_full_memory_is_left_alone_unless_it_is_always_full(own_redis_server: 
     redis.config_set("maxmemory-policy", "allkeys-lru")
     scan = scan_cache(redis, PREFIXES, QUICK)
     assert (scan.ended, scan.policy) == ("complete", "allkeys-lru")
-    assert scan.footprints[0].duty < 0.05
 
 
 def test_a_slow_server_is_given_a_rest(own_redis_server: RedisServer) -> None:

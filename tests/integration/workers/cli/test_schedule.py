@@ -92,9 +92,10 @@ def test_status_ends_with_5_when_a_slot_is_overdue(nightcrew: Command) -> None:
 def test_coming_slots_say_whether_they_will_be_called_off(nightcrew: Command) -> None:
     """In order, all entries together; those of a pause are marked."""
     nightcrew("schedule", "pause", "usage-drain", "--for", "2m", "--reason", "moving")
-    slots = nightcrew("schedule", "next", "--count", "10")["slots"]
+    slots = nightcrew("schedule", "next", "--count", "12")["slots"]
     assert [one["slot_at"] for one in slots] == sorted(one["slot_at"] for one in slots)
-    assert [one["paused"] for one in slots if one["entry"] == "usage-drain"] == [True, True, False, False, False]
+    drains = [one["paused"] for one in slots if one["entry"] == "usage-drain"]
+    assert drains[:5] == [True, True, False, False, False]
     assert not any(one["paused"] for one in slots if one["entry"] == "ledger-reconcile")
     assert "paused" in nightcrew.text("schedule", "next")
 

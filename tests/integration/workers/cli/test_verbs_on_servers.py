@@ -113,6 +113,7 @@ def test_status_of_a_crew_without_workers(nightcrew: Command, sqlite_url: str) -
     assert {reason["check"] for reason in answer["reasons"]} == {"beat", "workers"}
     assert {queue["name"]: queue["workers"] for queue in answer["queues"]} == {
         "nightcrew.ledger": 0,
+        "nightcrew.analysis": 0,
         "nightcrew.usage": 0,
     }
     assert answer["ledger"]["runs"]["queued"] == 1

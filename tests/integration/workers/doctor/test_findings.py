@@ -62,7 +62,7 @@ def redis(patient: Patient) -> Redis:
 def test_all_is_quiet(patient: Patient) -> None:
     """With a worker on each queue nothing is found, and every finding that is well needs no fix."""
     argv = [sys.executable, "-m", "celery", "-b", kombu_url(patient.broker_url), "worker", "-P", "solo"]
-    options = ["-Q", "nightcrew.usage,nightcrew.ledger", "--without-gossip", "--without-mingle"]
+    options = ["-Q", "nightcrew.usage,nightcrew.ledger,nightcrew.analysis", "--without-gossip", "--without-mingle"]
     with spawned([*argv, *options]):
         wait_until(
             lambda: workers_by_queue(patient.broker_url, timeout_s=0.2), timeout_s=30, what="an answer of the worker"
